@@ -1,0 +1,3 @@
+//! The door of `rote-capture`.
+
+fn main() {}

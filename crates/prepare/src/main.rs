@@ -1,0 +1,3 @@
+//! The door of `rote-prepare`.
+
+fn main() {}

@@ -1,0 +1,1 @@
+//! Tests that run the whole thing; see `README.md` beside this crate.
