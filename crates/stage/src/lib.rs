@@ -1,1 +1,43 @@
-//! stage
+//! What makes a function a command: flags, description, messages, exit codes.
+//!
+//! A stage implements [`Stage`]; its `main.rs` is `rote_stage::main::<TheStage>()`. People, the runner and
+//! the tests all call the binary; a test of the work itself calls [`Stage::run`].
+//!
+//! Deliberately absent: anything that computes, and any state that outlives a call.
+
+mod cli;
+mod context;
+mod describe;
+mod failure;
+
+pub use cli::{Compute, main};
+pub use context::{Context, Progress};
+pub use describe::{Description, Parameter, Port};
+pub use failure::exit_code;
+
+use rote_store::Output;
+
+/// A function from input artifacts and parameters to an output artifact.
+///
+/// `run` may not look at clock, environment, working directory or global randomness: what can change a byte
+/// of the result is in `Inputs` (hashed by content) or in `Params` (hashed as JSON).
+pub trait Stage {
+    /// One lower-case word; the binary is `rote-<NAME>`.
+    const NAME: &'static str;
+    /// One sentence for `--help`.
+    const ABOUT: &'static str;
+    /// A command line that runs, for the end of `--help`.
+    const EXAMPLE: &'static str;
+    /// Files and folders that are read. The value name of each flag says what it takes: `MODEL`, `FILE`,
+    /// `NAME=FILE`, or a table's name in capitals, several joined by `|`.
+    type Inputs: clap::Args + clap::FromArgMatches;
+    /// Everything else that can change a byte of the result.
+    type Params: clap::Args + clap::FromArgMatches + serde::Serialize;
+    /// The work.
+    fn run(
+        inputs: &Self::Inputs,
+        params: &Self::Params,
+        output: &Output,
+        context: &Context,
+    ) -> anyhow::Result<()>;
+}

@@ -1,1 +1,16 @@
-//! store
+//! Results named by content: digests, manifests, folders that are whole or absent. Knows nothing of tables.
+//!
+//! ```
+//! use rote_store::Digest;
+//! assert_ne!(Digest::of(b"a"), Digest::of(b"b"));
+//! ```
+//!
+//! Deliberately absent: tables, models, stages, any look at the clock that could change a result.
+
+mod digest;
+mod manifest;
+mod output;
+
+pub use digest::{Digest, digest_file, digest_path};
+pub use manifest::{FileEntry, InputEntry, Manifest, StageEntry, Subject, TableEntry};
+pub use output::{Output, atomic_write, sync_folder};

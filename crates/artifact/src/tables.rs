@@ -1,0 +1,107 @@
+//! The tables: each column with type, unit and meaning. This is the contract with users.
+
+table! { "request", version 1,
+    /// One thing asked of a model: how likely is `continuation` after `context`?
+    Request {
+        request: u32, "row of this table, dense from 0, in input order";
+        source: String, "the file it came from, by name";
+        document: u32, "row of the source";
+        choice: i32, "which answer of the document; -1 for a sequence";
+        kind: String, "`sequence`, `choice`, `word` or `rolling`";
+        task: String, "suite: the task's name; `memorization` for sequences";
+        role: String, "`candidate`, `memorized`, `control` or `benchmark`";
+        context: Vec<u32>, "tokens given";
+        continuation: Vec<u32>, "tokens asked about";
+        gold: i32, "index of the right choice; -1 where there is none";
+        seen: Option<u32>, "times shown in training; null where unknown";
+        choice_chars: u32, "code points of the choice, without the delimiter; 0 where it has none";
+        document_words: u32, "words of the page; 0 where it is none";
+        document_bytes: u32, "UTF-8 bytes of the page; 0 where it is none";
+        prompt_hash: String, "SHA-256 of the context's text; empty for given tokens";
+        target_hash: String, "SHA-256 of the target's text; empty for given tokens";
+    }
+}
+
+table! { "extraction", version 1,
+    /// Whether greedy decoding reproduces a continuation.
+    Extraction {
+        request: u32, "request asked";
+        role: String, "what became of it: `memorized`, `control` or `dropped`";
+        seen: Option<u32>, "times shown in training; null where unknown";
+        matched: u32, "leading continuation tokens that greedy decoding gives";
+        exact_match: bool, "whether these are all";
+        logprob: f64, "nats, summed over the continuation";
+    }
+}
+
+table! { "outcome", version 1,
+    /// One scored token under one intervention.
+    Outcome {
+        change: String, "intervention";
+        request: u32, "request";
+        position: u32, "index in the continuation";
+        token: u32, "the true token there";
+        logprob: f64, "nats, of the true token given the true past";
+        argmax: u32, "the likeliest token given the true past; ties to the lowest";
+        argmax_logprob: f64, "nats, of that token";
+        entropy: f64, "nats, of the distribution that predicts this token given the true past";
+        deviation: f64, "nats, standard deviation of log p under p, same distribution";
+        generated: Option<u32>, "free-running greedy token; null without --generate";
+    }
+}
+
+table! { "item", version 1,
+    /// One request under one intervention.
+    Item {
+        change: String, "intervention";
+        request: u32, "request";
+        logprob: f64, "nats, summed over the continuation";
+        matched: u32, "leading continuation tokens that greedy decoding gives";
+        exact_match: bool, "whether these are all";
+    }
+}
+
+table! { "score", version 1,
+    /// One metric of one item under one intervention.
+    Score {
+        change: String, "intervention";
+        suite: String, "`memorization` or the task's name";
+        metric: String, "metric";
+        request: Option<u32>, "request, for metrics of requests";
+        document: Option<u32>, "document, for metrics of documents";
+        role: String, "role of the request";
+        seen: Option<u32>, "times shown in training; null where unknown";
+        value: f64, "value, in the metric's unit";
+    }
+}
+
+table! { "summary", version 1,
+    /// One metric over all items of a group under one intervention.
+    Summary {
+        change: String, "intervention";
+        suite: String, "`memorization` or the task's name";
+        role: String, "role of the requests";
+        seen: Option<u32>, "times shown in training, for a group of equal count; null for all of the role";
+        metric: String, "metric";
+        value: f64, "value, in the metric's unit";
+        stderr: Option<f64>, "standard error; null where there is none";
+        ci_low: Option<f64>, "lower end of the 95 % interval";
+        ci_high: Option<f64>, "upper end of the 95 % interval";
+        n: u32, "items";
+        baseline: f64, "the value at `none`";
+        relative_change: Option<f64>, "(value - baseline) / baseline; null where the baseline is 0";
+    }
+}
+
+table! { "bound", version 1,
+    /// A bound on a difference, and the difference.
+    Bound {
+        change: String, "intervention";
+        block: i32, "block whose output differs; -1 the final norm, -2 the logits";
+        request: u32, "request";
+        position: u32, "index in context ++ continuation";
+        bound: String, "name of the theorem";
+        value: f64, "upper bound, in residual units or nats";
+        measured: f64, "what it bounds, measured, same unit";
+    }
+}

@@ -1,0 +1,244 @@
+//! The door of every stage: arguments in, artifact out, exit code.
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
+
+use anyhow::{Context as _, Result, bail};
+use clap::{ArgMatches, Args, Command, FromArgMatches};
+use rote_store::{Digest, InputEntry, Manifest, Output, StageEntry, digest_file, digest_path};
+use serde::Serialize;
+use serde_json::json;
+
+use crate::describe::describe;
+use crate::failure::{exit_code, is_broken_pipe, message};
+use crate::{Context, Progress, Stage};
+
+/// Where and how exactly a model computes; flattened into the parameters of stages that load one.
+#[derive(Clone, Debug, Args, Serialize)]
+pub struct Compute {
+    /// Where to compute
+    #[arg(long, value_name = "DEVICE", default_value = "cpu", value_parser = ["cpu"])]
+    pub device: String,
+    /// Number type of the computation; checkpoints of any type are widened to it
+    #[arg(long, value_name = "DTYPE", default_value = "f32", value_parser = ["f32", "f64"])]
+    pub dtype: String,
+}
+
+#[derive(Args)]
+#[command(next_help_heading = "Common")]
+struct Common {
+    /// Folder to write; it appears when it is whole
+    #[arg(long, value_name = "DIR", required_unless_present = "describe")]
+    out: Option<PathBuf>,
+    /// Worker threads; all cores by default
+    #[arg(long, value_name = "N")]
+    threads: Option<usize>,
+    /// Requests that go through the model together; chosen by the engine by default, never changes a result
+    #[arg(long, value_name = "N")]
+    batch: Option<usize>,
+    /// How to show progress on standard error
+    #[arg(long, value_name = "HOW", default_value = "auto")]
+    progress: Progress,
+    /// Print one line of JSON on standard output when done
+    #[arg(long)]
+    json: bool,
+    /// Say nothing but errors
+    #[arg(short, long)]
+    quiet: bool,
+    /// Say more
+    #[arg(short, long)]
+    verbose: bool,
+    /// Print inputs, parameters and defaults as JSON and stop
+    #[arg(long)]
+    describe: bool,
+}
+
+fn command<S: Stage>(version: &'static str) -> Command {
+    let mut command = Command::new(format!("rote-{}", S::NAME))
+        .bin_name(format!("rote-{}", S::NAME))
+        .version(version)
+        .about(S::ABOUT)
+        .after_help(format!("Example:\n  {}", S::EXAMPLE))
+        .next_help_heading("Inputs");
+    command = S::Inputs::augment_args(command);
+    command = S::Params::augment_args(command.next_help_heading("Parameters"));
+    // A description needs no inputs.
+    let required: Vec<_> =
+        command.get_arguments().filter(|arg| arg.is_required_set()).map(|arg| arg.get_id().clone()).collect();
+    for id in required {
+        command = command.mut_arg(id, |arg| arg.required(false).required_unless_present("describe"));
+    }
+    Common::augment_args(command)
+}
+
+/// Runs stage `S` as a process: parses, works, writes, says what happened.
+pub fn main<S: Stage>(version: &'static str) -> ExitCode {
+    keep_freed_memory();
+    let matches = match command::<S>(version).try_get_matches() {
+        Ok(matches) => matches,
+        Err(error) => {
+            let _ = error.print();
+            return if error.use_stderr() { ExitCode::from(2) } else { ExitCode::SUCCESS };
+        }
+    };
+    match run::<S>(&matches, version) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
+        Err(error) => {
+            let _ = writeln!(std::io::stderr(), "{}", message(S::NAME, &error));
+            ExitCode::from(exit_code(&error))
+        }
+    }
+}
+
+fn run<S: Stage>(matches: &ArgMatches, version: &'static str) -> Result<()> {
+    let common = Common::from_arg_matches(matches)?;
+    if common.describe {
+        return print_line(&serde_json::to_string_pretty(&describe::<S>(version))?);
+    }
+    let inputs = S::Inputs::from_arg_matches(matches)?;
+    let params = S::Params::from_arg_matches(matches)?;
+    let place = common.out.context("--out is missing")?;
+    let threads = common.threads.unwrap_or_else(available_threads);
+    if threads == 0 || common.batch == Some(0) {
+        bail!("--threads and --batch start at 1");
+    }
+    rayon::ThreadPoolBuilder::new().num_threads(threads).build_global()?;
+
+    let began = Instant::now();
+    let entries = input_entries::<S>(matches)?;
+    let output = Output::begin(&place)?;
+    for path in entries.values().flatten().map(|(path, _)| path) {
+        if path.join(Manifest::FILE).is_file() {
+            Manifest::read(path)?.subjects.into_iter().for_each(|subject| output.add_subject(subject));
+        }
+    }
+    let progress = if common.quiet { Progress::None } else { common.progress };
+    let context = Context { threads, batch: common.batch, progress };
+    S::run(&inputs, &params, &output, &context)?;
+
+    let seconds = began.elapsed().as_secs_f64();
+    let run = json!({
+        "seconds": seconds,
+        "finished_unix": SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_secs()),
+        "threads": threads,
+        "batch": common.batch,
+        "host": host(),
+        "peak_memory_bytes": peak_memory(),
+        "executable": std::env::current_exe().ok().and_then(|exe| digest_file(&exe).ok()),
+        "inputs": entries.iter().map(|(flag, entries)| {
+            (flag.clone(), entries.iter().map(|(path, _)| json!(path)).collect())
+        }).collect::<serde_json::Map<String, serde_json::Value>>(),
+    });
+    let inputs = entries
+        .into_iter()
+        .map(|(flag, entries)| (flag, entries.into_iter().map(|(_, entry)| entry).collect()))
+        .collect();
+    let stage = StageEntry { name: S::NAME.to_string(), version: version.to_string() };
+    let manifest = output.finish(stage, serde_json::to_value(&params)?, inputs, run)?;
+    if common.json {
+        let rows: BTreeMap<_, _> = manifest.tables.iter().map(|(name, table)| (name, table.rows)).collect();
+        let line = json!({
+            "stage": S::NAME,
+            "content_id": manifest.content_id,
+            "out": place,
+            "rows": rows,
+            "files": manifest.files.len(),
+            "seconds": seconds,
+        });
+        print_line(&line.to_string())?;
+    } else if !common.quiet {
+        let rows: Vec<_> =
+            manifest.tables.iter().map(|(name, table)| format!("{} {name}", table.rows)).collect();
+        let rows = if rows.is_empty() { format!("{} files", manifest.files.len()) } else { rows.join(", ") };
+        let short = manifest.content_id.short();
+        let _ = writeln!(
+            std::io::stderr(),
+            "{}: {rows} in {seconds:.1} s, content {short}, in {}",
+            S::NAME,
+            place.display()
+        );
+        for warning in manifest.warnings {
+            let _ = writeln!(std::io::stderr(), "{}: note: {warning}", S::NAME);
+        }
+    }
+    Ok(())
+}
+
+type Entries = BTreeMap<String, Vec<(PathBuf, InputEntry)>>;
+
+/// Every input that was given, with its content.
+fn input_entries<S: Stage>(matches: &ArgMatches) -> Result<Entries> {
+    let mut entries = Entries::new();
+    for arg in S::Inputs::augment_args(Command::new("inputs")).get_arguments() {
+        let id = arg.get_id().as_str();
+        if !arg.get_action().takes_values() {
+            continue;
+        }
+        let Some(values) = matches.get_raw(id) else { continue };
+        let flag = arg.get_long().unwrap_or(id).to_string();
+        let named =
+            arg.get_value_names().is_some_and(|names| names.iter().any(|name| name.starts_with("NAME=")));
+        for value in values {
+            let (name, path) = split_name(value.to_os_string(), named)?;
+            let content_id =
+                content_of(&path).with_context(|| format!("--{flag} {}", value.to_string_lossy()))?;
+            let stage = Manifest::read(&path).ok().map(|manifest| manifest.stage.name);
+            let entry = InputEntry { name, content_id, stage };
+            entries.entry(flag.clone()).or_default().push((path, entry));
+        }
+    }
+    Ok(entries)
+}
+
+fn content_of(path: &Path) -> Result<Digest> {
+    digest_path(path)
+}
+
+fn split_name(value: OsString, named: bool) -> Result<(Option<String>, PathBuf)> {
+    if !named {
+        return Ok((None, PathBuf::from(value)));
+    }
+    let text = value.to_string_lossy().into_owned();
+    match text.split_once('=') {
+        Some((name, path)) => Ok((Some(name.to_string()), PathBuf::from(path))),
+        None => bail!("`{text}` is not of the form NAME=FILE"),
+    }
+}
+
+fn print_line(line: &str) -> Result<()> {
+    let mut stdout = std::io::stdout().lock();
+    writeln!(stdout, "{line}")?;
+    stdout.flush()?;
+    Ok(())
+}
+
+fn available_threads() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
+}
+
+fn host() -> String {
+    std::fs::read_to_string("/proc/sys/kernel/hostname")
+        .map_or_else(|_| String::new(), |h| h.trim().to_string())
+}
+
+fn peak_memory() -> Option<u64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find(|line| line.starts_with("VmHWM:"))?;
+    Some(line.split_whitespace().nth(1)?.parse::<u64>().ok()? * 1024)
+}
+
+/// Tensor code allocates and frees large buffers all the time; glibc would give each back to the kernel and
+/// fault it in again, page by page.
+fn keep_freed_memory() {
+    #[cfg(all(target_os = "linux", target_env = "gnu"))]
+    // SAFETY: called before any other thread exists; both calls only set options of the allocator.
+    unsafe {
+        libc::mallopt(libc::M_MMAP_MAX, 0);
+        libc::mallopt(libc::M_TRIM_THRESHOLD, i32::MAX);
+    }
+}
