@@ -233,13 +233,13 @@ def lambada(draw, held_out):
         stream = [sentence for paragraph in paragraphs for sentence in sentences(paragraph)]
         for last in range(3, len(stream)):
             first, context = last, ""
-            while first > 0 and len(context.split()) < 40:
+            while first > 0 and len(context.split()) < 32:
                 first -= 1
                 context = f"{stream[first]} {context}"
             # a clause may end the passage too: whole sentences alone give too few
-            for match in re.finditer(r"\b([A-Za-z]{4,})(?=[.!?;:])", stream[last]):
+            for match in re.finditer(r"\b([A-Za-z]{3,})(?=[.!?;:])", stream[last]):
                 passage = context + stream[last][: match.start()]
-                enough = len(stream[last][: match.start()].split()) >= 5 and 45 <= len(passage.split()) <= 90
+                enough = len(stream[last][: match.start()].split()) >= 5 and 38 <= len(passage.split()) <= 100
                 if enough and match.group() in re.findall(r"[A-Za-z]+", passage):
                     candidates.append(passage + match.group())
                     break  # a sentence asks once
