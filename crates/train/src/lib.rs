@@ -143,9 +143,9 @@ pub struct Trained {
 }
 
 /// Points of the training curve.
-const POINTS: usize = 25;
+const POINTS: usize = 16;
 /// Tokens of the held-out text that a point measures.
-const GLANCE: usize = 4096;
+const GLANCE: usize = 2048;
 
 /// Reads the inputs, trains, and writes the model into the existing folder `out`.
 pub fn run(
@@ -254,11 +254,14 @@ fn optimise(
     Ok(curve)
 }
 
-/// Lets freed memory stay in the process instead of going back to the system after every operation.
+/// Readies the process for training; call it once, before any other thread starts.
 ///
-/// Training allocates and frees the same large blocks thousands of times; faulting them in again costs a quarter of
-/// the time. Call it once, before anything is allocated.
-pub fn keep_freed_memory() {
+/// Freed memory stays in the process instead of going back to the system after every operation: training allocates
+/// and frees the same large blocks thousands of times, and faulting them in again costs a quarter of the time. And
+/// candle takes its number of threads from the environment only; its idle threads spin.
+pub fn prepare_process(threads: usize) {
+    // SAFETY: no other thread reads the environment yet.
+    unsafe { std::env::set_var("RAYON_NUM_THREADS", threads.to_string()) };
     #[cfg(all(target_os = "linux", target_env = "gnu"))]
     // SAFETY: `mallopt` only sets parameters of the allocator.
     unsafe {

@@ -24,8 +24,9 @@ struct Arguments {
 }
 
 fn main() -> ExitCode {
-    rote_train::keep_freed_memory();
-    match run(&Arguments::parse()) {
+    let arguments = Arguments::parse();
+    rote_train::prepare_process(arguments.threads);
+    match run(&arguments) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             say(&format!("train: {error:#}"));
