@@ -1,1 +1,6 @@
 //! report
+mod change;
+mod frames;
+mod number;
+mod scale;
+pub struct Report;
