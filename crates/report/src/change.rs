@@ -67,7 +67,11 @@ impl Change {
                     _ => (Sort::Other, text.to_string()),
                 }
             }
-            parts if parts.iter().all(|part| part.module == Module::Attn && part.action == Action::Identity) => {
+            parts
+                if parts
+                    .iter()
+                    .all(|part| part.module == Module::Attn && part.action == Action::Identity) =>
+            {
                 let short = |text: &str| text.replace("attn.identity@", "").replace('-', "–");
                 let heads = parts.iter().any(|part| part.heads.is_some());
                 (if heads { Sort::Heads } else { Sort::Set }, short(text))

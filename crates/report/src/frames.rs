@@ -1,7 +1,7 @@
 //! Tables as polars frames: medians and quantiles of bounds, differences paired by item. The only file that
 //! knows polars; it never touches the disk.
 
-use anyhow::{Context, Result};
+use anyhow::{Error, Result};
 use polars::prelude::*;
 use rote_artifact::tables::{Bound, Score};
 
@@ -95,8 +95,8 @@ pub fn bounds_by_block(rows: &[Bound]) -> Result<Vec<Spread>> {
             let groups = frame.group_by(keys.map(col)).agg(spread());
             groups.sort(keys, SortMultipleOptions::default()).collect()
         })
-        .context("grouping bounds by block")?;
-    read_spreads(&frame).context("grouping bounds by block")
+        .map_err(during("grouping bounds by block"))?;
+    read_spreads(&frame).map_err(during("grouping bounds by block"))
 }
 
 /// Per theorem, over everything.
@@ -106,8 +106,8 @@ pub fn bounds_by_name(rows: &[Bound]) -> Result<Vec<Spread>> {
             let groups = frame.group_by([col("bound")]).agg(spread());
             groups.sort(["bound"], SortMultipleOptions::default()).collect()
         })
-        .context("grouping bounds by name")?;
-    read_spreads(&frame).context("grouping bounds by name")
+        .map_err(during("grouping bounds by name"))?;
+    read_spreads(&frame).map_err(during("grouping bounds by name"))
 }
 
 fn read_spreads(frame: &DataFrame) -> PolarsResult<Vec<Spread>> {
@@ -154,8 +154,13 @@ pub fn paired(rows: &[Score]) -> Result<Vec<Paired>> {
     let keys = ["change", "suite", "role", "metric"];
     let same = ["suite", "role", "metric", "item"].map(col);
     let work = || -> PolarsResult<Vec<Paired>> {
-        let base = score_frame(&base)?
-            .select([col("suite"), col("role"), col("metric"), col("item"), col("value").alias("base")]);
+        let base = score_frame(&base)?.select([
+            col("suite"),
+            col("role"),
+            col("metric"),
+            col("item"),
+            col("value").alias("base"),
+        ]);
         let frame = score_frame(&changed)?
             .join(base, same.clone(), same, JoinArgs::new(JoinType::Inner))
             .with_columns([(col("value") - col("base")).alias("difference")])
@@ -187,7 +192,12 @@ pub fn paired(rows: &[Score]) -> Result<Vec<Paired>> {
             })
             .collect()
     };
-    work().context("pairing scores with the unchanged model's")
+    work().map_err(during("pairing scores with the unchanged model's"))
+}
+
+/// Says what was being done.
+fn during(what: &'static str) -> impl Fn(PolarsError) -> Error {
+    move |error| Error::new(error).context(what)
 }
 
 fn text(frame: &DataFrame, column: &str, row: usize) -> PolarsResult<String> {

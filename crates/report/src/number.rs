@@ -81,6 +81,9 @@ mod tests {
     #[test]
     fn listings_read_as_prose() {
         let items = ["a", "b", "c"].map(String::from);
-        assert_eq!([listing(&items[..1]), listing(&items[..2]), listing(&items)], ["a", "a and b", "a, b and c"]);
+        assert_eq!(
+            [listing(&items[..1]), listing(&items[..2]), listing(&items)],
+            ["a", "a and b", "a, b and c"]
+        );
     }
 }

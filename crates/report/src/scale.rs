@@ -76,7 +76,10 @@ impl Scale {
             let step = ((last - first) as usize / count + 1) as i32;
             let begin = first.div_euclid(step) * step;
             let begin = if begin < first { begin + step } else { begin };
-            return (begin..=last).step_by(step as usize).map(|power| (10f64.powi(power), power_of_ten(power))).collect();
+            return (begin..=last)
+                .step_by(step as usize)
+                .map(|power| (10f64.powi(power), power_of_ten(power)))
+                .collect();
         }
         let mut ticks = Vec::new();
         for power in first - 1..=last {
@@ -116,7 +119,8 @@ fn power_of_ten(power: i32) -> String {
         1 => "10".to_string(),
         2 => "100".to_string(),
         _ => {
-            let raised = power.to_string().chars().map(|digit| match digit {
+            let digits = power.to_string();
+            let raised = digits.chars().map(|digit| match digit {
                 '-' => '⁻',
                 '1' => '¹',
                 '2' => '²',

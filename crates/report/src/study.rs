@@ -84,7 +84,14 @@ pub struct Loss {
 
 impl Model {
     /// A row of the summaries.
-    pub fn row(&self, change: &str, suite: &str, role: &str, seen: Option<u32>, metric: &str) -> Option<&Summary> {
+    pub fn row(
+        &self,
+        change: &str,
+        suite: &str,
+        role: &str,
+        seen: Option<u32>,
+        metric: &str,
+    ) -> Option<&Summary> {
         self.rows.get(&(change.into(), suite.into(), role.into(), seen, metric.into()))
     }
 
@@ -244,7 +251,9 @@ impl Model {
     pub fn best(&self) -> Option<(&Change, Loss, Loss)> {
         self.trade_off()
             .into_iter()
-            .filter(|(change, recall, general)| change.is_bypass() && (recall.value - general.value).is_finite())
+            .filter(|(change, recall, general)| {
+                change.is_bypass() && (recall.value - general.value).is_finite()
+            })
             .max_by(|a, b| {
                 let gain = |point: &(&Change, Loss, Loss)| point.1.value - point.2.value;
                 // Of equals the first in table order.
@@ -257,7 +266,9 @@ impl Model {
         let Some(role) = self.role() else { return BTreeSet::new() };
         self.rows
             .keys()
-            .filter(|key| key.0 == "none" && key.1 == "memorization" && key.2 == role && key.4 == "exact_match")
+            .filter(|key| {
+                key.0 == "none" && key.1 == "memorization" && key.2 == role && key.4 == "exact_match"
+            })
             .filter_map(|key| key.3)
             .chain(self.recited.keys().flatten().copied())
             .collect()
@@ -271,7 +282,8 @@ pub fn mean(losses: &[Loss]) -> Option<Loss> {
         return None;
     }
     let value = losses.iter().map(|loss| loss.value).sum::<f64>() / count;
-    let half = |side: fn(&Loss) -> f64| losses.iter().map(|loss| side(loss).powi(2)).sum::<f64>().sqrt() / count;
+    let half =
+        |side: fn(&Loss) -> f64| losses.iter().map(|loss| side(loss).powi(2)).sum::<f64>().sqrt() / count;
     Some(Loss {
         value,
         low: value - half(|loss| loss.value - loss.low),

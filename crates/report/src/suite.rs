@@ -95,7 +95,13 @@ mod tests {
         };
         check("lambada_openai", &["perplexity", "acc"], "LAMBADA", Class::Language, "acc");
         check("hellaswag", &["acc_norm", "acc"], "HellaSwag", Class::Reasoning, "acc");
-        check("wikitext", &["bits_per_byte", "word_perplexity"], "WikiText", Class::Language, "word_perplexity");
+        check(
+            "wikitext",
+            &["bits_per_byte", "word_perplexity"],
+            "WikiText",
+            Class::Language,
+            "word_perplexity",
+        );
         check("my_quiz", &["acc"], "my_quiz", Class::Reasoning, "acc");
         check("my_pages", &["byte_perplexity"], "my_pages", Class::Language, "byte_perplexity");
         assert_eq!(Suite::new("odd", &["colour".to_string()]), None);

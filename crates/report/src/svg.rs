@@ -85,9 +85,13 @@ impl Svg {
         }
         let class = if open { "dot open" } else { "dot" };
         let class = format!("{class} s{}", style % SHAPES.len());
-        let title = if title.is_empty() { String::new() } else { format!("<title>{}</title>", escape(title)) };
+        let title =
+            if title.is_empty() { String::new() } else { format!("<title>{}</title>", escape(title)) };
         let _ = if shape.is_empty() {
-            writeln!(self.body, r#"<circle class="{class}" cx="{x:.2}" cy="{y:.2}" r="{MARK:.2}"{data}>{title}</circle>"#)
+            writeln!(
+                self.body,
+                r#"<circle class="{class}" cx="{x:.2}" cy="{y:.2}" r="{MARK:.2}"{data}>{title}</circle>"#
+            )
         } else {
             writeln!(self.body, r#"<path class="{class}" d="{d} Z"{data}>{title}</path>"#)
         };

@@ -18,7 +18,10 @@ const COLOURS: [(&str, &str, &str); 13] = [
 ];
 
 fn variables(dark: bool) -> String {
-    COLOURS.iter().map(|(name, light, night)| format!("--{name}:{};", if dark { night } else { light })).collect()
+    COLOURS
+        .iter()
+        .map(|(name, light, night)| format!("--{name}:{};", if dark { night } else { light }))
+        .collect()
 }
 
 /// The style of the page: light, dark where the reader asks for it, light again on paper.
@@ -35,9 +38,10 @@ pub fn page_style() -> String {
 pub fn figure_style() -> String {
     let rules = |dark: bool| {
         figure_rules(|name| {
-            let colour = COLOURS.iter().find(|colour| colour.0 == name).map_or("#888", |colour| {
-                if dark { colour.2 } else { colour.1 }
-            });
+            let colour = COLOURS
+                .iter()
+                .find(|colour| colour.0 == name)
+                .map_or("#888", |colour| if dark { colour.2 } else { colour.1 });
             colour.to_string()
         })
     };
