@@ -69,8 +69,10 @@ fn by_content(paths: &[PathBuf]) -> Result<Vec<(&Path, Manifest)>> {
             Ok((path.as_path(), Manifest::read(path)?))
         })
         .collect::<Result<Vec<_>>>()?;
-    artifacts.sort_by_key(|(_, manifest)| manifest.content_id);
-    artifacts.dedup_by_key(|(_, manifest)| manifest.content_id);
+    // Two models may well give the same rows: the content alone does not tell their artifacts apart.
+    let identity = |manifest: &Manifest| (manifest.content_id, manifest.subjects.clone());
+    artifacts.sort_by_key(|(_, manifest)| identity(manifest));
+    artifacts.dedup_by_key(|(_, manifest)| identity(manifest));
     Ok(artifacts)
 }
 
