@@ -202,7 +202,7 @@ fn why(scene: &Scene, memory: &mut Memory, name: &str) -> Result<String> {
     let verdicts = plan::walk(scene, memory)?;
     let found = verdicts.iter().find(|(at, _)| *at == index);
     let lines = match found.map(|(_, verdict)| verdict) {
-        Some(Verdict::Fresh(known)) => vec![format!("fresh: {}", known.place.display())],
+        Some(Verdict::Fresh(_, known)) => vec![format!("fresh: {}", known.place.display())],
         Some(Verdict::Runs(_, reasons)) => reasons.clone(),
         Some(Verdict::Waits(on, reasons)) => {
             let on = on.iter().map(|node| format!("inputs: made anew by {node}, content known then"));

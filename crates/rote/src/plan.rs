@@ -25,7 +25,7 @@ pub struct Known {
 /// What lies ahead of a node.
 pub enum Verdict {
     /// Its result is in the store.
-    Fresh(Known),
+    Fresh(Key, Known),
     /// It has to run; why.
     Runs(Key, Vec<String>),
     /// Its inputs are not made yet: by whom, and what differs anyway.
@@ -71,7 +71,8 @@ impl Scene<'_> {
         let damage = match self.shelf.find(digest) {
             Found::Whole(manifest) => {
                 let place = self.shelf.place(digest);
-                return Ok(Verdict::Fresh(Known { key: digest, content: manifest.content_id, place }));
+                let known = Known { key: digest, content: manifest.content_id, place };
+                return Ok(Verdict::Fresh(key, known));
             }
             Found::Absent => None,
             Found::Damaged(damage) => Some(format!("its stored result is damaged: {damage}")),
@@ -158,7 +159,7 @@ pub fn walk(scene: &Scene, memory: &mut Memory) -> Result<Vec<(usize, Verdict)>>
     let mut verdicts = Vec::with_capacity(known.len());
     for &index in &scene.pipeline.order {
         let verdict = scene.verdict(index, &known, memory)?;
-        if let Verdict::Fresh(result) = &verdict {
+        if let Verdict::Fresh(_, result) = &verdict {
             known[index] = Some(result.clone());
         }
         verdicts.push((index, verdict));
@@ -170,7 +171,7 @@ pub fn walk(scene: &Scene, memory: &mut Memory) -> Result<Vec<(usize, Verdict)>>
 pub fn text(scene: &Scene, verdicts: &[(usize, Verdict)]) -> String {
     let mut known: Vec<Option<Known>> = vec![None; scene.pipeline.nodes.len()];
     for (index, verdict) in verdicts {
-        if let Verdict::Fresh(result) = verdict {
+        if let Verdict::Fresh(_, result) = verdict {
             known[*index] = Some(result.clone());
         }
     }
@@ -179,7 +180,7 @@ pub fn text(scene: &Scene, verdicts: &[(usize, Verdict)]) -> String {
     for (index, verdict) in verdicts {
         let node = &scene.pipeline.nodes[*index];
         let (head, reasons, out) = match verdict {
-            Verdict::Fresh(_) => {
+            Verdict::Fresh(..) => {
                 fresh += 1;
                 continue;
             }

@@ -134,7 +134,7 @@ fn names(home: &Path) -> Vec<String> {
     names
 }
 
-/// Finds the stages of `names` and what they say of themselves; the answers are kept in `cache` by digest of
+/// Finds the stages of `names` and what they say of themselves; the answers are kept in `cache` by name and digest of
 /// the executable, so that an unchanged stage is not started.
 pub fn find<'a>(
     names: impl Iterator<Item = &'a str>,
@@ -148,7 +148,7 @@ pub fn find<'a>(
         }
         let program = program(name)?;
         let code = memory.digest_file(&program)?;
-        let kept = cache.join(format!("{code}.json"));
+        let kept = cache.join(format!("{name}-{code}.json"));
         let known = fs::read(&kept).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok());
         let description: Description = match known {
             Some(description) => description,

@@ -105,6 +105,9 @@ fn check(shelf: &Shelf, key: Digest) -> Checked {
     };
     match shelf.key(key) {
         Ok(_) => {}
+        Err(_) if !shelf.beside(key, "key").exists() => {
+            checked.notes.push(format!("{}: made by hand, its key is not known", place.display()));
+        }
         Err(error) => checked.faults.push(format!("{error:#}")),
     }
     let seal = shelf.beside(key, "seal");

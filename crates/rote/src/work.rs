@@ -183,7 +183,7 @@ impl<'a> Work<'a> {
             self.set(index, State::Ready);
             let known: Vec<_> = self.known();
             match scene.verdict(index, &known, self.memory)? {
-                Verdict::Fresh(result) => self.fresh(index, result)?,
+                Verdict::Fresh(key, result) => self.fresh(index, &key, result)?,
                 Verdict::Runs(key, reasons) => {
                     self.set(index, State::Queued);
                     self.queue.push((index, key, reasons));
@@ -198,9 +198,10 @@ impl<'a> Work<'a> {
         self.endings.iter().map(|ending| ending.known.clone()).collect()
     }
 
-    fn fresh(&mut self, index: usize, result: Known) -> Result<()> {
+    fn fresh(&mut self, index: usize, key: &Key, result: Known) -> Result<()> {
         let scene = self.scene;
-        // A run that was killed right after its stage ended has not done this.
+        // A run that was killed right after its stage ended has not done this, nor has who pasted a command.
+        scene.shelf.record(key)?;
         scene.shelf.seal(result.key)?;
         scene.shelf.link(&scene.pipeline.name, &scene.pipeline.nodes[index].name, result.key)?;
         self.set(index, State::Fresh);
@@ -221,7 +222,8 @@ impl<'a> Work<'a> {
             }
             if let Found::Whole(manifest) = scene.shelf.find(digest) {
                 let place = scene.shelf.place(digest);
-                self.fresh(index, Known { key: digest, content: manifest.content_id, place })?;
+                let result = Known { key: digest, content: manifest.content_id, place };
+                self.fresh(index, &key, result)?;
                 continue;
             }
             let free =
