@@ -105,7 +105,7 @@ fn draw(figure: &Figure, study: &Study, html: &mut String) {
 fn best(model: &Model) -> Option<String> {
     let (change, recall, general) = model.best()?;
     Some(format!(
-        "{}: best is {}, recall −{}, benchmarks −{} (n {} and at least {} per benchmark).",
+        "{}: best is {}. Recall lost {}, n {}; benchmarks lost {}, n at least {} each.",
         model.label,
         change.phrase(),
         answer::loss_text(recall),
