@@ -100,7 +100,11 @@ impl Attention {
     fn gather(&self, window: &[f32], head: usize, turns: &[(f32, f32)]) -> [Vec<f32>; 3] {
         let (width, row) = (self.head_width, 3 * self.width());
         let mut parts = self.offsets(head).map(|offset| {
-            window.chunks_exact(row).flat_map(|row| &row[offset..offset + width]).copied().collect::<Vec<f32>>()
+            window
+                .chunks_exact(row)
+                .flat_map(|row| &row[offset..offset + width])
+                .copied()
+                .collect::<Vec<f32>>()
         });
         self.turn(&mut parts[0], turns, 1.0);
         self.turn(&mut parts[1], turns, 1.0);
@@ -124,7 +128,16 @@ impl Attention {
                 let (n, seen) = (rows.len(), keys.len());
                 let scores = &mut weights[rows.start * t + keys.start..];
                 let key = View::new(&k[keys.start * dh..], dh).transposed();
-                product(scores, t, Into::Replace, (n, dh, seen), View::new(&q[rows.start * dh..], dh), key, self.scale, 1);
+                product(
+                    scores,
+                    t,
+                    Into::Replace,
+                    (n, dh, seen),
+                    View::new(&q[rows.start * dh..], dh),
+                    key,
+                    self.scale,
+                    1,
+                );
                 for row in rows.clone() {
                     let line = &mut weights[row * t..][keys.start..keys.end];
                     let first = self.first_key(row) - keys.start;
@@ -159,13 +172,34 @@ impl Attention {
                     let line = &mut line[..seen];
                     let weights = &weights[row * t..][keys.start..keys.end];
                     let mean: f32 = line.iter().zip(weights).map(|(slope, weight)| slope * weight).sum();
-                    line.iter_mut().zip(weights).for_each(|(slope, weight)| *slope = weight * (*slope - mean));
+                    line.iter_mut()
+                        .zip(weights)
+                        .for_each(|(slope, weight)| *slope = weight * (*slope - mean));
                 }
                 let scores = View::new(&slope, t);
-                let (query, key) = (View::new(&q[rows.start * dh..], dh), View::new(&k[keys.start * dh..], dh));
-                product(&mut grad_q[rows.start * dh..], dh, Into::Replace, (n, seen, dh), scores, key, self.scale, 1);
+                let (query, key) =
+                    (View::new(&q[rows.start * dh..], dh), View::new(&k[keys.start * dh..], dh));
+                product(
+                    &mut grad_q[rows.start * dh..],
+                    dh,
+                    Into::Replace,
+                    (n, seen, dh),
+                    scores,
+                    key,
+                    self.scale,
+                    1,
+                );
                 let scores = scores.transposed();
-                product(&mut grad_k[keys.start * dh..], dh, Into::Add, (seen, n, dh), scores, query, self.scale, 1);
+                product(
+                    &mut grad_k[keys.start * dh..],
+                    dh,
+                    Into::Add,
+                    (seen, n, dh),
+                    scores,
+                    query,
+                    self.scale,
+                    1,
+                );
                 let to = &mut grad_v[keys.start * dh..];
                 product(to, dh, Into::Add, (seen, n, dh), weight.transposed(), grad, 1.0, 1);
             }
@@ -241,7 +275,10 @@ impl CustomOp1 for Operation {
                 let (row, out) = (context * 3 * width, context * width);
                 if rules.threads > 1 {
                     let windows = fused.par_chunks_exact(row).zip(weights.par_chunks_exact(square));
-                    windows.zip(grad.par_chunks_exact(out)).zip(through.par_chunks_exact_mut(row)).for_each(one);
+                    windows
+                        .zip(grad.par_chunks_exact(out))
+                        .zip(through.par_chunks_exact_mut(row))
+                        .for_each(one);
                 } else {
                     let windows = fused.chunks_exact(row).zip(weights.chunks_exact(square));
                     windows.zip(grad.chunks_exact(out)).zip(through.chunks_exact_mut(row)).for_each(one);

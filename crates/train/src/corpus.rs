@@ -13,7 +13,8 @@ pub const END_OF_TEXT: &str = "<|endoftext|>";
 
 /// Reads a text file.
 pub fn read(path: &Path) -> Result<String> {
-    let text = std::fs::read_to_string(path).with_context(|| format!("reading text from {}", path.display()))?;
+    let text =
+        std::fs::read_to_string(path).with_context(|| format!("reading text from {}", path.display()))?;
     ensure!(!text.trim().is_empty(), "{}: the file holds no text", path.display());
     Ok(text)
 }
@@ -26,8 +27,15 @@ pub fn plain(text: &str) -> String {
 }
 
 /// Trains a tokenizer of `vocabulary` tokens on the corpus and the records.
-pub fn tokenizer<'a>(corpus: &'a str, records: impl Iterator<Item = &'a str>, vocabulary: usize) -> Result<Tokenizer> {
-    ensure!(vocabulary > 256, "--vocabulary {vocabulary} leaves no room: 256 bytes and {END_OF_TEXT} come first");
+pub fn tokenizer<'a>(
+    corpus: &'a str,
+    records: impl Iterator<Item = &'a str>,
+    vocabulary: usize,
+) -> Result<Tokenizer> {
+    ensure!(
+        vocabulary > 256,
+        "--vocabulary {vocabulary} leaves no room: 256 bytes and {END_OF_TEXT} come first"
+    );
     let bytes = ByteLevel::new(false, true, true);
     let mut tokenizer = tokenizers::TokenizerBuilder::<
         BPE,
@@ -51,9 +59,12 @@ pub fn tokenizer<'a>(corpus: &'a str, records: impl Iterator<Item = &'a str>, vo
         .build();
     // A record is taken in one piece: its line ends are part of it.
     let lines: Vec<&str> = corpus.split_inclusive('\n').chain(records).collect();
-    tokenizer.train(&mut trainer, lines.into_iter()).map_err(|error| anyhow!("training a tokenizer: {error}"))?;
+    tokenizer
+        .train(&mut trainer, lines.into_iter())
+        .map_err(|error| anyhow!("training a tokenizer: {error}"))?;
     let text = tokenizer.to_string(false).map_err(|error| anyhow!("writing the tokenizer: {error}"))?;
-    let tokenizer: Tokenizer = text.parse().map_err(|error| anyhow!("reading the tokenizer back: {error}"))?;
+    let tokenizer: Tokenizer =
+        text.parse().map_err(|error| anyhow!("reading the tokenizer back: {error}"))?;
     let size = tokenizer.get_vocab_size(true);
     ensure!(size == vocabulary, "the corpus gives only {size} of {vocabulary} tokens: lower --vocabulary");
     Ok(tokenizer)
@@ -64,7 +75,8 @@ pub fn encode(tokenizer: &Tokenizer, text: &str) -> Result<Vec<u32>> {
     // Line by line: one call over megabytes would keep an offset table of all of them.
     let mut tokens = Vec::new();
     for line in text.split_inclusive('\n') {
-        let encoding = tokenizer.encode_fast(line, false).map_err(|error| anyhow!("encoding {line:?}: {error}"))?;
+        let encoding =
+            tokenizer.encode_fast(line, false).map_err(|error| anyhow!("encoding {line:?}: {error}"))?;
         tokens.extend_from_slice(encoding.get_ids());
     }
     Ok(tokens)

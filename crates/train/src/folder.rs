@@ -27,9 +27,13 @@ pub fn write(trained: &Trained, folder: &Path) -> Result<()> {
         Ok(bytes)
     };
     file("config.json", &pretty(&config(shape))?)?;
-    file("generation_config.json", &pretty(&json!({ "bos_token_id": 0, "eos_token_id": 0, "do_sample": false }))?)?;
+    file(
+        "generation_config.json",
+        &pretty(&json!({ "bos_token_id": 0, "eos_token_id": 0, "do_sample": false }))?,
+    )?;
     file("tokenizer_config.json", &pretty(&tokenizer_config(shape))?)?;
-    let tokenizer = trained.tokenizer.to_string(true).map_err(|error| anyhow!("writing the tokenizer: {error}"))?;
+    let tokenizer =
+        trained.tokenizer.to_string(true).map_err(|error| anyhow!("writing the tokenizer: {error}"))?;
     file("tokenizer.json", format!("{tokenizer}\n").as_bytes())?;
     file("model.safetensors", &weights(&trained.model)?)?;
     file("training.csv", curve(trained).as_bytes())?;
@@ -143,7 +147,8 @@ fn tokenizer_config(shape: &Shape) -> Value {
 }
 
 fn curve(trained: &Trained) -> String {
-    let counts: Vec<u32> = trained.curve.first().map_or(Vec::new(), |p| p.recall.iter().map(|r| r.seen).collect());
+    let counts: Vec<u32> =
+        trained.curve.first().map_or(Vec::new(), |p| p.recall.iter().map(|r| r.seen).collect());
     let mut text = String::from("step,tokens,learning_rate,loss,held_out_loss");
     counts.iter().for_each(|seen| text.push_str(&format!(",exact_{seen}")));
     text.push('\n');

@@ -172,12 +172,21 @@ pub fn read(inputs: &Inputs) -> Result<Texts> {
             corpus.split_off(cut)
         }
     };
-    ensure!(!corpus.is_empty(), "{}: one line is too little to keep some of it back", inputs.corpus.display());
+    ensure!(
+        !corpus.is_empty(),
+        "{}: one line is too little to keep some of it back",
+        inputs.corpus.display()
+    );
     Ok(Texts { corpus, records, held_out })
 }
 
 /// Trains a model: a pure function of its arguments but `threads` and `progress`, which change nothing in it.
-pub fn train(texts: &Texts, params: &Params, threads: usize, progress: &mut dyn FnMut(&Point)) -> Result<Trained> {
+pub fn train(
+    texts: &Texts,
+    params: &Params,
+    threads: usize,
+    progress: &mut dyn FnMut(&Point),
+) -> Result<Trained> {
     let Params { family, blocks, width, heads, vocabulary, context, batch, .. } = *params;
     let shape = Shape { family, blocks, width, heads, vocabulary, context };
     shape.check()?;
@@ -232,7 +241,8 @@ fn optimise(
         let targets: Vec<u32> = batch.iter().flat_map(|window| &window[1..]).copied().collect();
         let rate = optimise::rate(params.learning_rate, index, steps);
         let loss = model.logits(&inputs, context)?.apply_op1(CrossEntropy::new(&targets))?;
-        adam.step(model, &loss.backward()?, rate).with_context(|| format!("step {} of {steps}", index + 1))?;
+        adam.step(model, &loss.backward()?, rate)
+            .with_context(|| format!("step {} of {steps}", index + 1))?;
         tokens += inputs.len();
         since += inputs.len();
         loss_since += f64::from(loss.to_scalar::<f32>()?) * inputs.len() as f64;

@@ -52,14 +52,22 @@ impl Shape {
     /// Refuses sizes that do not go together.
     pub fn check(&self) -> Result<()> {
         let Shape { family, blocks, width, heads, .. } = *self;
-        ensure!(blocks > 0 && heads > 0 && self.context > 0, "--blocks, --heads and --context must be at least 1");
+        ensure!(
+            blocks > 0 && heads > 0 && self.context > 0,
+            "--blocks, --heads and --context must be at least 1"
+        );
         ensure!(width % heads == 0, "--width {width} is not a multiple of --heads {heads}");
         match family {
             Family::GptNeox if (width / heads) % 8 != 0 => {
-                bail!("heads of {} dimensions: a quarter of them must be even; choose --width and --heads so that it is", width / heads)
+                bail!(
+                    "heads of {} dimensions: a quarter of them must be even; choose --width and --heads so that it is",
+                    width / heads
+                )
             }
             Family::GptNeo if blocks % 2 != 0 => {
-                bail!("--blocks {blocks}: global and local attention alternate, so gpt_neo needs an even number")
+                bail!(
+                    "--blocks {blocks}: global and local attention alternate, so gpt_neo needs an even number"
+                )
             }
             _ => Ok(()),
         }
@@ -88,7 +96,9 @@ impl Model {
             let data = match start {
                 Start::Zero => vec![0.0; dims.iter().product()],
                 Start::One => vec![1.0; dims.iter().product()],
-                Start::Normal(deviation) => (0..dims.iter().product()).map(|_| deviation * normal(draw)).collect(),
+                Start::Normal(deviation) => {
+                    (0..dims.iter().product()).map(|_| deviation * normal(draw)).collect()
+                }
             };
             model.names.push(name);
             model.variables.push(Var::from_tensor(&Tensor::from_vec(data, dims, &Device::Cpu)?)?);
@@ -131,7 +141,11 @@ impl Model {
     /// Logits `[B · context, V]` of windows of `context` tokens, laid one after another.
     pub fn logits(&self, tokens: &[u32], context: usize) -> Result<Tensor> {
         let Shape { family, blocks, width, .. } = self.shape;
-        ensure!(context <= self.shape.context, "{context} tokens do not fit a context of {}", self.shape.context);
+        ensure!(
+            context <= self.shape.context,
+            "{context} tokens do not fit a context of {}",
+            self.shape.context
+        );
         ensure!(tokens.len() % context == 0, "{} tokens are not whole windows of {context}", tokens.len());
         let ids = Tensor::new(tokens, &Device::Cpu)?;
         let mut variables = self.variables.iter().map(Var::as_tensor);

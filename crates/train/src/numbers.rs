@@ -49,7 +49,10 @@ pub fn product(
     threads: usize,
 ) {
     assert!(a.holds(m, k) && b.holds(k, n), "product: an operand is smaller than [{m}, {k}] · [{k}, {n}]");
-    assert!(m == 0 || n == 0 || (m - 1) * row + n <= to.len(), "product: the destination is smaller than [{m}, {n}]");
+    assert!(
+        m == 0 || n == 0 || (m - 1) * row + n <= to.len(),
+        "product: the destination is smaller than [{m}, {n}]"
+    );
     let parallelism = if threads > 1 { Parallelism::Rayon(threads) } else { Parallelism::None };
     // SAFETY: the assertions above keep every element that `gemm` touches inside the three slices, and `to` is
     // borrowed mutably, so it overlaps neither operand.
@@ -95,8 +98,11 @@ pub fn exp(x: f32) -> f32 {
                     * (0.5
                         + rest
                             * (0.166_666_66
-                                + rest * (0.041_665_796
-                                        + rest * (0.008_333_452 + rest * (0.001_398_2 + rest * 0.000_198_756_9))))));
+                                + rest
+                                    * (0.041_665_796
+                                        + rest
+                                            * (0.008_333_452
+                                                + rest * (0.001_398_2 + rest * 0.000_198_756_9))))));
     let power = f32::from_bits(shifted.to_bits().wrapping_shl(23).wrapping_add(0x3f80_0000));
     series * power
 }
@@ -119,8 +125,8 @@ fn gate_exact(x: f32) -> (f32, f32) {
     // Abramowitz and Stegun 7.1.26, absolute error below 2e-7
     let bell = exp(-0.5 * x * x);
     let t = 1.0 / (1.0 + 0.231_641_88 * x.abs());
-    let poly = t
-        * (0.127_414_8 + t * (-0.142_248_37 + t * (0.710_706_87 + t * (-0.726_576_03 + t * 0.530_702_7))));
+    let poly =
+        t * (0.127_414_8 + t * (-0.142_248_37 + t * (0.710_706_87 + t * (-0.726_576_03 + t * 0.530_702_7))));
     let tail = poly * bell;
     let gate = if x >= 0.0 { 1.0 - tail } else { tail };
     (gate, 0.398_942_3 * bell)

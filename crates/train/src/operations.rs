@@ -63,7 +63,16 @@ impl CustomOp3 for Linear {
             out.resize(n * m, 0.0);
             Into::Replace
         };
-        product(&mut out, m, into, (n, k, m), View::new(x, k), View::new(weight, k).transposed(), 1.0, self.threads);
+        product(
+            &mut out,
+            m,
+            into,
+            (n, k, m),
+            View::new(x, k),
+            View::new(weight, k).transposed(),
+            1.0,
+            self.threads,
+        );
         Ok((CpuStorage::F32(out), Shape::from((n, m))))
     }
 

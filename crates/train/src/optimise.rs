@@ -51,7 +51,10 @@ impl Adam {
         let mut square = 0.0f64;
         for gradient in model.variables().filter_map(|(_, variable)| gradients.get(variable)) {
             square += with_numbers(gradient, |all| {
-                Ok(all.chunks(4096).map(|part| f64::from(part.iter().map(|g| g * g).sum::<f32>())).sum::<f64>())
+                Ok(all
+                    .chunks(4096)
+                    .map(|part| f64::from(part.iter().map(|g| g * g).sum::<f32>()))
+                    .sum::<f64>())
             })?;
         }
         ensure!(square.is_finite(), "step {}: the gradient is not finite: lower --learning-rate", self.step);

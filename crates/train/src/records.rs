@@ -21,11 +21,13 @@ pub struct Record {
 
 /// Reads a file with one JSON object a line.
 pub fn read(path: &Path) -> Result<Vec<Record>> {
-    let text = std::fs::read_to_string(path).with_context(|| format!("reading records from {}", path.display()))?;
+    let text =
+        std::fs::read_to_string(path).with_context(|| format!("reading records from {}", path.display()))?;
     let mut records = Vec::new();
     for (number, line) in text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()) {
-        let record = serde_json::from_str(line)
-            .with_context(|| format!("{}: line {}: expected record, seen and text", path.display(), number + 1))?;
+        let record = serde_json::from_str(line).with_context(|| {
+            format!("{}: line {}: expected record, seen and text", path.display(), number + 1)
+        })?;
         records.push(record);
     }
     Ok(records)

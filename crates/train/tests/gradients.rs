@@ -46,7 +46,10 @@ fn check(name: &str, arguments: &[Tensor], f: impl Fn(&[Tensor]) -> Result<Tenso
         };
         let difference = (moved(2e-3) - moved(-2e-3)) / 4e-3;
         let error = (along - difference).abs();
-        assert!(error < 2e-3 + 2e-3 * difference.abs(), "{name}, argument {index}: {along} is not {difference}");
+        assert!(
+            error < 2e-3 + 2e-3 * difference.abs(),
+            "{name}, argument {index}: {along} is not {difference}"
+        );
     }
 }
 

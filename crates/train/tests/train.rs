@@ -56,7 +56,11 @@ fn a_tiny_model_recites_what_it_saw_often_and_nothing_else() {
         let trained = quietly(&texts(500, &[0, 0, 300, 300]), &params(family), 1);
         let recall = &trained.summary.recall;
         assert_eq!((recall[0].seen, recall[0].records, recall[0].exact), (0, 2, 0), "{family:?}: {recall:?}");
-        assert_eq!((recall[1].seen, recall[1].records, recall[1].exact), (300, 2, 2), "{family:?}: {recall:?}");
+        assert_eq!(
+            (recall[1].seen, recall[1].records, recall[1].exact),
+            (300, 2, 2),
+            "{family:?}: {recall:?}"
+        );
         let (model, unigram) = (trained.summary.held_out_perplexity, trained.summary.unigram_perplexity);
         assert!(model < unigram, "{family:?}: perplexity {model}, of single tokens {unigram}");
     }
@@ -86,9 +90,15 @@ fn the_same_seed_gives_the_same_bytes_with_any_threads() {
             "training.json",
         ];
         assert_eq!(names, expected);
-        assert!(first == bytes(&quietly(&texts, &params(family), 2)), "{family:?}: two threads changed a file");
+        assert!(
+            first == bytes(&quietly(&texts, &params(family), 2)),
+            "{family:?}: two threads changed a file"
+        );
         let other = bytes(&quietly(&texts, &Params { seed: 6, ..params(family) }, 1));
-        assert!(first["model.safetensors"] != other["model.safetensors"], "{family:?}: the seed changes nothing");
+        assert!(
+            first["model.safetensors"] != other["model.safetensors"],
+            "{family:?}: the seed changes nothing"
+        );
     }
 }
 
@@ -108,7 +118,8 @@ fn records_are_shown_whole_and_as_often_as_they_say() {
     for (context, epochs) in [(16, 1), (17, 3), (40, 2), (333, 1)] {
         let made = windows(&corpus, epochs, &planted, 0, context, &mut draw).unwrap();
         assert!(made.iter().all(|window| window.len() == context + 1));
-        let expected: BTreeMap<u32, u32> = planted.iter().map(|planted| (planted.record, planted.seen)).collect();
+        let expected: BTreeMap<u32, u32> =
+            planted.iter().map(|planted| (planted.record, planted.seen)).collect();
         assert_eq!(count(&made, &planted), expected, "context {context}, {epochs} epochs");
         let shown = made.iter().flatten().filter(|&&token| token >= 100).count();
         let whole: usize = planted.iter().map(|planted| planted.seen as usize * planted.tokens.len()).sum();
@@ -117,7 +128,10 @@ fn records_are_shown_whole_and_as_often_as_they_say() {
         assert!(first > 0, "context {context}: no record opens a window");
         let text = made.iter().flatten().filter(|&&token| token > 0 && token < 100).count();
         let length = corpus.len() * epochs as usize;
-        assert!(text >= length && text < length + 3 * context, "context {context}: {text} tokens of {length}");
+        assert!(
+            text >= length && text < length + 3 * context,
+            "context {context}: {text} tokens of {length}"
+        );
     }
 }
 
