@@ -304,6 +304,10 @@ fn the_page_needs_nothing_else() {
         assert!(svg.contains("<style>") && svg.contains("<desc") && !svg.contains("var(--"), "{name}");
         assert!(!svg.contains("NaN") && !svg.contains("inf"), "{name}");
     }
+    assert!(
+        page.contains("GPT-Neo 4.3M · 8 blocks: best is block 6. Recall lost 96.7\u{202f}% ("),
+        "best set"
+    );
     for promised in ["GPT-NeoX 4.2M · 8 blocks", "GPT-Neo 4.3M · 8 blocks", "(J1)", "ARC-Easy and PIQA"] {
         assert!(page.contains(promised), "{promised}");
     }
