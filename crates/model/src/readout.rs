@@ -1,0 +1,188 @@
+//! From final states to log-probabilities, arg-max and entropy, a tile of the vocabulary at a time: a
+//! `[tokens, vocabulary]` tensor never exists.
+//!
+//! The one-off shift is drawn here once: the state at position `t` predicts token `t + 1`, so a caller hands
+//! over states at `p-1 … p+q-2` to read out the continuation at `p … p+q-1`.
+
+use rayon::prelude::*;
+
+use crate::kernels::{LANES, fold, largest, product_here, wide};
+use crate::{Model, Real};
+
+/// Columns of a tile; fixed, since sums are taken tile by tile.
+const TILE: usize = 1024;
+/// Rows that share a tile's pass over the weights.
+const ROWS: usize = 256;
+
+/// What a distribution says about one token.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Readout {
+    /// Log-probability of the token asked about, nats.
+    pub logprob: f64,
+    /// The likeliest token; ties to the lowest.
+    pub argmax: u32,
+    /// Its log-probability, nats.
+    pub argmax_logprob: f64,
+    /// Entropy, nats.
+    pub entropy: f64,
+    /// Standard deviation of the log-probability under the distribution, nats.
+    pub deviation: f64,
+}
+
+/// One row's sums over one tile, relative to the tile's largest logit.
+#[derive(Clone, Copy)]
+struct Part {
+    max: f64,
+    argmax: u32,
+    sum: f64,
+    /// Sum of `e^(z - max) (z - max)`, and of its square.
+    first: f64,
+    second: f64,
+    target: Option<f64>,
+}
+
+impl<T: Real> Model<T> {
+    /// Reads out `targets`, one per row of `normed` (`[n, d_embed]`, from [`Model::final_norm`]).
+    pub fn readout(&self, normed: &[T], targets: &[u32]) -> Vec<Readout> {
+        let d = self.weights.unembed.n_in();
+        let rows = normed.chunks(ROWS * d).zip(targets.chunks(ROWS));
+        rows.flat_map(|(normed, targets)| {
+            let tiles = self.tiles(
+                |logits, tile| {
+                    logits
+                        .chunks_exact(tile.len())
+                        .zip(targets)
+                        .map(|(logits, &target)| part(logits, tile.start, target))
+                        .collect::<Vec<_>>()
+                },
+                normed,
+            );
+            (0..targets.len()).map(|row| combine(tiles.iter().map(|tile| &tile[row]))).collect::<Vec<_>>()
+        })
+        .collect()
+    }
+
+    /// The likeliest token of each row; ties to the lowest.
+    pub fn argmax(&self, normed: &[T]) -> Vec<u32> {
+        let d = self.weights.unembed.n_in();
+        normed
+            .chunks(ROWS * d)
+            .flat_map(|normed| {
+                let tiles = self.tiles(
+                    |logits, tile| {
+                        logits
+                            .chunks_exact(tile.len())
+                            .map(|logits| {
+                                let max = largest(logits);
+                                (max, tile.start + first_of(logits, max))
+                            })
+                            .collect::<Vec<_>>()
+                    },
+                    normed,
+                );
+                (0..normed.len() / d)
+                    .map(|row| {
+                        let best = tiles.iter().map(|tile| tile[row]);
+                        best.reduce(|a, b| if b.0 > a.0 { b } else { a }).map_or(0, |best| best.1 as u32)
+                    })
+                    .collect::<Vec<_>>()
+            })
+            .collect()
+    }
+
+    /// `each(logits [n, tile], tile)` over the vocabulary, tiles side by side, results in order.
+    fn tiles<R: Send>(
+        &self,
+        each: impl Fn(&[T], std::ops::Range<usize>) -> R + Sync,
+        normed: &[T],
+    ) -> Vec<R> {
+        let unembed = &self.weights.unembed;
+        let (vocab, rows) = (unembed.n_out(), normed.len() / unembed.n_in());
+        (0..vocab.div_ceil(TILE))
+            .into_par_iter()
+            .map_init(Vec::new, |logits: &mut Vec<T>, index| {
+                let tile = index * TILE..vocab.min((index + 1) * TILE);
+                logits.resize(rows * tile.len(), T::ZERO);
+                product_here(logits, normed, &unembed.weight, tile.clone());
+                wide(|| {
+                    if let Some(bias) = &unembed.bias {
+                        let bias = &bias[tile.clone()];
+                        for row in logits.chunks_exact_mut(tile.len()) {
+                            row.iter_mut().zip(bias).for_each(|(value, &bias)| *value += bias);
+                        }
+                    }
+                    each(logits, tile)
+                })
+            })
+            .collect()
+    }
+}
+
+#[inline(always)]
+fn part<T: Real>(logits: &[T], start: usize, target: u32) -> Part {
+    let max = largest(logits);
+    let mut sums = [[T::ZERO; LANES]; 3];
+    let chunks = logits.chunks_exact(LANES);
+    let rest = chunks.remainder();
+    for chunk in chunks {
+        for lane in 0..LANES {
+            let below = chunk[lane] - max;
+            let weight = below.exp();
+            sums[0][lane] += weight;
+            sums[1][lane] = weight.fused(below, sums[1][lane]);
+            sums[2][lane] = (weight * below).fused(below, sums[2][lane]);
+        }
+    }
+    for (lane, &logit) in rest.iter().enumerate() {
+        let below = logit - max;
+        let weight = below.exp();
+        sums[0][lane] += weight;
+        sums[1][lane] = weight.fused(below, sums[1][lane]);
+        sums[2][lane] = (weight * below).fused(below, sums[2][lane]);
+    }
+    let target = (target as usize).checked_sub(start).and_then(|index| logits.get(index));
+    Part {
+        max: max.f64(),
+        argmax: (start + first_of(logits, max)) as u32,
+        sum: fold(sums[0]).f64(),
+        first: fold(sums[1]).f64(),
+        second: fold(sums[2]).f64(),
+        target: target.map(|logit| logit.f64()),
+    }
+}
+
+#[inline(always)]
+fn first_of<T: Real>(logits: &[T], value: T) -> usize {
+    logits.iter().position(|&logit| logit == value).unwrap_or(0)
+}
+
+/// All tiles of one row, in order.
+fn combine<'a>(parts: impl Iterator<Item = &'a Part> + Clone) -> Readout {
+    let mut best =
+        Part { max: f64::NEG_INFINITY, argmax: 0, sum: 0.0, first: 0.0, second: 0.0, target: None };
+    for part in parts.clone() {
+        if part.max > best.max {
+            best = *part;
+        }
+    }
+    let (mut sum, mut first, mut second, mut target) = (0.0, 0.0, 0.0, f64::NAN);
+    for part in parts {
+        let shift = part.max - best.max;
+        let scale = libm::exp(shift);
+        sum += scale * part.sum;
+        first += scale * (part.first + shift * part.sum);
+        second += scale * (part.second + 2.0 * shift * part.first + shift * shift * part.sum);
+        if let Some(logit) = part.target {
+            target = logit;
+        }
+    }
+    let log_sum = libm::log(sum);
+    let mean = first / sum;
+    Readout {
+        logprob: target - best.max - log_sum,
+        argmax: best.argmax,
+        argmax_logprob: -log_sum,
+        entropy: log_sum - mean,
+        deviation: (second / sum - mean * mean).max(0.0).sqrt(),
+    }
+}
