@@ -199,7 +199,10 @@ impl AttnConstants {
             out,
             qk_norm,
         };
-        constants.lipschitz = constants.score_slopes(spec).iter().zip(&constants.heads.each)
+        constants.lipschitz = constants
+            .score_slopes(spec)
+            .iter()
+            .zip(&constants.heads.each)
             .map(|(slope, n)| n * (1.0 + root * slope))
             .sum();
         constants
@@ -218,7 +221,8 @@ impl AttnConstants {
                 let (query, key) = (self.query_norm[head], self.key_norm[kv]);
                 let two = match &self.qk_norm {
                     None => {
-                        query * (root * key + bias(&self.key, kv)) + key * (root * query + bias(&self.query, head))
+                        query * (root * key + bias(&self.key, kv))
+                            + key * (root * query + bias(&self.query, head))
                     }
                     Some(norms) => {
                         let gains = norms.largest.0 * norms.largest.1;
@@ -270,7 +274,9 @@ fn check(spec: &Spec, weights: &Weights<f64>) -> Result<()> {
     }
     for (index, block) in weights.blocks.iter().enumerate() {
         let named = |name: &str| format!("block {index}: {name}");
-        for (name, norm) in [("norm before attention", &block.attn_norm), ("norm before the mlp", &block.mlp_norm)] {
+        for (name, norm) in
+            [("norm before attention", &block.attn_norm), ("norm before the mlp", &block.mlp_norm)]
+        {
             gains(&named(name), norm)?;
         }
         for (name, norm) in [("query norm", &block.q_norm), ("key norm", &block.k_norm)] {

@@ -21,7 +21,7 @@ pub(crate) struct Decision<'a> {
     length: f64,
     /// The greedy token.
     pub greedy: usize,
-    /// `z_a - z_v - (c_a - c_v)`, per `v`.
+    /// `z_a - z_v - (c_a - c_v)`, per `v`, less what rounding may have added.
     along: Vec<f64>,
     /// `sqrt(d) |g_a - g_v|`, per `v`.
     size: Vec<f64>,
@@ -80,8 +80,10 @@ impl<'a> Decision<'a> {
         rows.extend(next_direction.iter().flatten());
         let inner = head.inner(&Matrix::new(rows.len() / d, d, rows));
         let offset: Vec<f64> = head.constant.iter().map(|c| head.constant[greedy] - c).collect();
+        // What two computed logits can be off by counts against the greedy token.
+        let lost = 2.0 * head.rounding;
         let along: Vec<f64> =
-            logits.iter().zip(&offset).map(|(z, offset)| logits[greedy] - z - offset).collect();
+            logits.iter().zip(&offset).map(|(z, offset)| logits[greedy] - z - offset - lost).collect();
         let size: Vec<f64> =
             distances(head, inner.row(0), &own).into_iter().map(|distance| distance * root).collect();
         let rounding = 16.0 * (d + 64) as f64 * UNIT;

@@ -20,8 +20,7 @@ pub(crate) fn any_subset(heads: &[Matrix<f64>]) -> Vec<f64> {
     (0..n)
         .map(|i| {
             let rows: Vec<&[f64]> = heads.iter().map(|head| head.row(i)).collect();
-            let gram: Vec<Vec<f64>> =
-                rows.iter().map(|a| rows.iter().map(|b| dot(a, b)).collect()).collect();
+            let gram: Vec<Vec<f64>> = rows.iter().map(|a| rows.iter().map(|b| dot(a, b)).collect()).collect();
             largest_subset(&gram)
         })
         .collect()
@@ -35,7 +34,8 @@ fn largest_subset(gram: &[Vec<f64>]) -> f64 {
         return norms.min(positive.sqrt());
     }
     // Gray code: one head enters or leaves at a time; `with[h]` is the inner product with the sum.
-    let (mut with, mut inside, mut square, mut best) = (vec![0.0; count], vec![false; count], 0.0_f64, 0.0_f64);
+    let (mut with, mut inside, mut square, mut best) =
+        (vec![0.0; count], vec![false; count], 0.0_f64, 0.0_f64);
     for step in 1..1_u32 << count {
         let head = step.trailing_zeros() as usize;
         let sign = if inside[head] { -1.0 } else { 1.0 };

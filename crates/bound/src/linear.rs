@@ -35,13 +35,7 @@ impl<'a> View<'a> {
     }
 
     pub(crate) fn transposed(self) -> View<'a> {
-        View {
-            rows: self.cols,
-            cols: self.rows,
-            row_step: self.col_step,
-            col_step: self.row_step,
-            ..self
-        }
+        View { rows: self.cols, cols: self.rows, row_step: self.col_step, col_step: self.row_step, ..self }
     }
 
     /// Rows `first .. first + count`.
@@ -63,7 +57,8 @@ impl<'a> View<'a> {
 
     /// Frobenius norm, rounded upwards.
     pub(crate) fn frobenius(self) -> f64 {
-        let sum: f64 = (0..self.rows).map(|row| (0..self.cols).map(|col| self.at(row, col).powi(2)).sum::<f64>()).sum();
+        let sum: f64 =
+            (0..self.rows).map(|row| (0..self.cols).map(|col| self.at(row, col).powi(2)).sum::<f64>()).sum();
         (sum * (1.0 + gamma(self.rows + self.cols + 2))).sqrt() * (1.0 + 2.0 * UNIT)
     }
 
@@ -89,7 +84,10 @@ pub(crate) fn accumulate(out: &mut [f64], out_step: usize, factor: f64, a: View<
         return;
     }
     let inside = |v: View<'_>| (v.rows - 1) * v.row_step + (v.cols - 1) * v.col_step < v.data.len();
-    assert!(k == b.rows && inside(a) && inside(b) && (m - 1) * out_step + n <= out.len(), "shapes of a product");
+    assert!(
+        k == b.rows && inside(a) && inside(b) && (m - 1) * out_step + n <= out.len(),
+        "shapes of a product"
+    );
     // SAFETY: the assertion above keeps every address the product touches inside the three slices, and
     // `out` is borrowed mutably, so it overlaps neither factor.
     unsafe {

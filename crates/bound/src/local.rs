@@ -100,14 +100,8 @@ pub(crate) fn local(spec: &Spec, c: &AttnConstants, plan: &HeadPlan, point: &Att
     for head in &heads {
         sum.iter_mut().zip(row_norms(head)).for_each(|(sum, norm)| *sum += norm);
     }
-    let mut bounds = Local {
-        exact,
-        slack: rounding(spec, c, point),
-        heads: sum,
-        spread: None,
-        farthest: None,
-        row: None,
-    };
+    let mut bounds =
+        Local { exact, slack: rounding(spec, c, point), heads: sum, spread: None, farthest: None, row: None };
     if !plan.zeroes_any() {
         let far = 2.0 * (spec.d_model as f64).sqrt();
         let (mut spread, mut farthest, mut row) = (vec![0.0; n], vec![0.0; n], vec![0.0; n]);
@@ -134,7 +128,13 @@ pub(crate) fn local(spec: &Spec, c: &AttnConstants, plan: &HeadPlan, point: &Att
 pub(crate) fn from_weights(spec: &Spec, c: &AttnConstants, plan: &AttnPlan, same_inputs: bool) -> f64 {
     let root = (spec.d_model as f64).sqrt();
     match plan {
-        AttnPlan::Keep => if same_inputs { 0.0 } else { 2.0 * c.reach },
+        AttnPlan::Keep => {
+            if same_inputs {
+                0.0
+            } else {
+                2.0 * c.reach
+            }
+        }
         AttnPlan::Zero => norm(&c.constant) + c.reach,
         AttnPlan::Heads(plan) => {
             let kept = if same_inputs { 0.0 } else { 2.0 * root };

@@ -66,8 +66,10 @@ impl Gated<'_> {
         let each: Vec<f64> = neurons()
             .map(|(((interval, v), act), w)| interval.range * v.abs() + (act.abs() + interval.range) * w * r)
             .collect();
-        let by_gate = hybrid(neurons().map(|(((i, v), _), _)| i.slope * v.abs()), &self.c.columns, self.c.first_norm);
-        let by_up = hybrid(neurons().map(|(((i, _), act), _)| act.abs() + i.range), self.up_columns, self.up_norm);
+        let by_gate =
+            hybrid(neurons().map(|(((i, v), _), _)| i.slope * v.abs()), &self.c.columns, self.c.first_norm);
+        let by_up =
+            hybrid(neurons().map(|(((i, _), act), _)| act.abs() + i.range), self.up_columns, self.up_norm);
         self.c.down_norm * norm(&each).min((by_gate + by_up) * r)
     }
 
@@ -87,7 +89,8 @@ impl Gated<'_> {
                 product * (b / 4.0).min(change / 2.0 + 4.0 * f64::EPSILON)
             })
             .collect();
-        let tail = norm(&turned).min(hybrid(products().map(|x| x / 4.0), &self.c.columns, self.c.first_norm) * r);
+        let tail =
+            norm(&turned).min(hybrid(products().map(|x| x / 4.0), &self.c.columns, self.c.first_norm) * r);
         after * q / 2.0 + self.c.down_norm * (inside * q / 2.0 + tail)
     }
 }

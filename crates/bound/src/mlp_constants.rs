@@ -66,7 +66,8 @@ impl MlpConstants {
         let (act, first, form) = match (spec.mlp, &block.gate) {
             (MlpKind::Gated(act), Some(gate)) => {
                 let (gate, up) = (fold(gate), fold(&block.up));
-                let bare = act != Activation::Relu && gate.bias.iter().chain(&up.bias).all(|&bias| bias == 0.0);
+                let bare =
+                    act != Activation::Relu && gate.bias.iter().chain(&up.bias).all(|&bias| bias == 0.0);
                 let bilinear = bare.then(|| bilinear(&gate.weight, &up.weight, &down, down_norm));
                 let up_columns = row_norms(&up.weight);
                 let up_norm = spectral_norm(view(&up.weight), 0.0);
@@ -118,13 +119,10 @@ impl MlpConstants {
                 (reach, self.down_norm * steep * self.first_norm)
             }
             Form::Gated { up, up_columns, up_norm, bilinear } => {
-                let p: Vec<f64> =
-                    up_columns.iter().zip(&up.bias).map(|(w, b)| root * w + b.abs()).collect();
+                let p: Vec<f64> = up_columns.iter().zip(&up.bias).map(|(w, b)| root * w + b.abs()).collect();
                 let both: Vec<f64> = f.iter().zip(&p).map(|(f, p)| f * p).collect();
                 let top = |values: &[f64]| values.iter().copied().fold(0.0, f64::max);
-                let inner = norm(&both)
-                    .min(top(&f) * (root * up_norm + norm(&up.bias)))
-                    .min(top(&p) * first);
+                let inner = norm(&both).min(top(&f) * (root * up_norm + norm(&up.bias))).min(top(&p) * first);
                 let mut reach = (self.down_norm * inner).min(self.elementwise(&both));
                 if let Some((inside, after)) = bilinear {
                     reach = reach.min(root * root * (after + self.down_norm * inside) / 2.0);

@@ -75,6 +75,10 @@ pub(crate) enum Scores {
 
 /// One head on one sequence.
 pub(crate) struct HeadPoint {
+    /// Queries, keys (after rotation) and values, `[n, d_head]`.
+    pub q: Matrix<f64>,
+    pub k: Matrix<f64>,
+    pub v: Matrix<f64>,
     /// `[n, n]`.
     pub weights: Matrix<f64>,
     pub scores: Scores,
@@ -166,12 +170,7 @@ impl AttnPoint {
             .map(|head| {
                 let kv = head / group;
                 let cut = |m: &Matrix<f64>, head: usize| view(m).cols(head * d_head, d_head).to_matrix();
-                let part = Part {
-                    q: cut(&query, head),
-                    k: cut(&key, kv),
-                    v: cut(&value, kv),
-                    first: &first,
-                };
+                let part = Part { q: cut(&query, head), k: cut(&key, kv), v: cut(&value, kv), first: &first };
                 let deviation = |all: &[f64], count: usize, head: usize| -> Vec<f64> {
                     all.iter().skip(head).step_by(count).copied().collect()
                 };
@@ -181,7 +180,10 @@ impl AttnPoint {
                     Some(norms) => part.normed_scores(
                         spec.score_scale,
                         &weights,
-                        [deviation(&query_deviation, spec.n_heads, head), deviation(&key_deviation, spec.n_kv_heads, kv)],
+                        [
+                            deviation(&query_deviation, spec.n_heads, head),
+                            deviation(&key_deviation, spec.n_kv_heads, kv),
+                        ],
                         [
                             (c.query_norm[head], norms.largest.0 * turn.stretch),
                             (c.key_norm[kv], norms.largest.1 * turn.stretch),
@@ -287,10 +289,14 @@ impl Part<'_> {
             keys.data.chunks_exact_mut(width).for_each(|key| turn.adjoint(key, i));
             let mut queries = Matrix::new(keys.rows, width, self.q.row(i).repeat(keys.rows));
             queries.data.chunks_exact_mut(width).enumerate().for_each(|(j, q)| turn.adjoint(q, from + j));
-            let rows = [(&keys, &c.query_cover[head], &mut of_query), (&queries, &c.key_cover[kv], &mut of_key)];
+            let rows =
+                [(&keys, &c.query_cover[head], &mut of_query), (&queries, &c.key_cover[kv], &mut of_key)];
             for (rows, cover, out) in rows {
                 let lengths = row_norms(&product(view(rows), view(cover)));
-                out.data[i * n + from..=i * n + i].iter_mut().zip(lengths).for_each(|(out, x)| *out = scale * x);
+                out.data[i * n + from..=i * n + i]
+                    .iter_mut()
+                    .zip(lengths)
+                    .for_each(|(out, x)| *out = scale * x);
             }
         }
         let of_both = scale * c.query_norm[head] * c.key_norm[kv] * turn.stretch * turn.stretch;
@@ -308,13 +314,16 @@ impl Part<'_> {
         let mut keys = Matrix::new(n, n, vec![0.0; n * n]);
         for i in 0..n {
             let lengths = row_norms(&self.keys_from_mean(weights, i));
-            keys.data[i * n + self.first[i]..=i * n + i].iter_mut().zip(lengths).for_each(|(out, x)| *out = scale * x);
+            keys.data[i * n + self.first[i]..=i * n + i]
+                .iter_mut()
+                .zip(lengths)
+                .for_each(|(out, x)| *out = scale * x);
         }
         let queries = row_norms(&self.q).into_iter().map(|x| scale * x).collect();
         Scores::Normed { keys, queries, scale, query_deviation, key_deviation, steps, d_head: self.q.cols }
     }
 
-    fn finish(&self, weights: Matrix<f64>, scores: Scores, out_cover: &Matrix<f64>) -> HeadPoint {
+    fn finish(self, weights: Matrix<f64>, scores: Scores, out_cover: &Matrix<f64>) -> HeadPoint {
         let n = self.n();
         let mixed = product(view(&weights), view(&self.v));
         let mut difference = self.v.clone();
@@ -340,6 +349,9 @@ impl Part<'_> {
             };
         }
         HeadPoint {
+            q: self.q,
+            k: self.k,
+            v: self.v,
             weights,
             scores,
             spread,

@@ -107,7 +107,8 @@ fn cholesky(a: &mut [f64], n: usize) -> bool {
     for start in (0..n).step_by(BLOCK) {
         let end = (start + BLOCK).min(n);
         for col in start..end {
-            let pivot = a[col * n + col] - dot(&a[col * n + start..col * n + col], &a[col * n + start..col * n + col]);
+            let pivot = a[col * n + col]
+                - dot(&a[col * n + start..col * n + col], &a[col * n + start..col * n + col]);
             if pivot.is_nan() || pivot <= 0.0 {
                 return false;
             }
@@ -192,7 +193,10 @@ mod tests {
                 let x = random(1, p, &mut seed);
                 let exact = norm(&product(view(&x), view(&w)).data);
                 let bound = norm(&product(view(&x), view(&cover)).data);
-                assert!(bound >= exact * (1.0 - 1e-14) && bound <= exact * (1.0 + 1e-6) + 1e-6, "{exact} {bound}");
+                assert!(
+                    bound >= exact * (1.0 - 1e-14) && bound <= exact * (1.0 + 1e-6) + 1e-6,
+                    "{exact} {bound}"
+                );
             }
         }
     }

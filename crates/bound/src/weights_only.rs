@@ -35,7 +35,8 @@ pub(crate) fn weights_only(constants: &Constants, plan: &Plan) -> WeightsOnly {
             (false, false) => c.attn.lipschitz * slope,
             _ => 0.0,
         };
-        let mlp_slope = if mlp_out.is_some() || !mlp_reads_difference { 0.0 } else { c.mlp.lipschitz * slope };
+        let mlp_slope =
+            if mlp_out.is_some() || !mlp_reads_difference { 0.0 } else { c.mlp.lipschitz * slope };
         let added = if attn_changed { attn } else { 0.0 };
         if constants.sequential() {
             log = add(log + attn_slope.ln_1p(), added.ln());
