@@ -1,1 +1,22 @@
-//! engine
+//! Many requests through one model under many interventions.
+//!
+//! [`Sweep`] answers every request under every intervention: the un-intervened trunk is run once, each
+//! intervention restarts at its first changed block, contexts that requests share are read once, and
+//! free-running text is decoded only from the first wrong token on, all interventions together.
+//! [`capture`] shows hooks instead of answers.
+//!
+//! Deliberately absent: files, tables beyond the request, anything that remembers between calls.
+
+mod batch;
+mod capture;
+mod greedy;
+mod means;
+mod pass;
+mod subject;
+mod sweep;
+
+pub use batch::batches;
+pub use capture::{Captured, capture};
+pub use means::attention_means;
+pub use subject::{check_tokens, load_subject, subject};
+pub use sweep::{Answer, Sweep};

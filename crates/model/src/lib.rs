@@ -4,22 +4,32 @@
 //! `V` vocabulary.
 
 mod attention;
+mod checkpoint;
+mod families;
 mod forward;
+mod gguf;
 mod kernels;
+mod load;
 mod mlp;
 mod norm;
 mod readout;
 mod real;
 mod rotary;
+mod source;
 mod spec;
 mod state;
 mod tap;
+mod tokenizer;
 mod weights;
 
+pub use families::FAMILIES;
 pub use forward::{Model, Row, Workspace};
+pub use load::{Identity, Loaded, load, load_spec, load_tokenizer};
 pub use readout::Readout;
 pub use real::Real;
+pub use source::Source;
 pub use spec::{Activation, MlpKind, NormKind, NormPlace, Positions, Residual, Rotary, Spec};
 pub use state::{State, Stretch};
 pub use tap::{NoTap, Tap};
+pub use tokenizer::Tokenizer;
 pub use weights::{Block, Linear, Matrix, Norm, Weights};

@@ -96,6 +96,15 @@ impl<T: Real> State<T> {
         State { past: self.past.clone(), own, keep }
     }
 
+    /// The same own stretch after another past of equal length.
+    pub fn moved_to(mut self, past: &State<T>) -> Self {
+        let len = past.len();
+        assert_eq!(len, self.past.iter().map(|(_, len)| len).sum::<usize>(), "a past of equal length");
+        self.past = past.past.clone();
+        self.past.push((Arc::new(past.own.clone()), past.own.len));
+        self
+    }
+
     /// Positions read in all.
     pub fn len(&self) -> usize {
         self.past.iter().map(|(_, len)| len).sum::<usize>() + self.own.len

@@ -1,0 +1,135 @@
+//! `Change`: an intervention as the report shows it: what sort it is, a short label, a place in the order.
+
+use anyhow::Result;
+use rote_artifact::Misfit;
+use rote_plan::{Action, Intervention, Module, Span};
+
+/// What an intervention does, as far as figures need to know.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Sort {
+    /// The model as it is.
+    None,
+    /// Attention of one block bypassed.
+    Block(u32),
+    /// Attention of several blocks bypassed.
+    Set,
+    /// Some heads bypassed.
+    Heads,
+    /// Output of one block's attention set to zero: the control.
+    Zero(u32),
+    /// Output of one block's MLP set to zero.
+    Mlp(u32),
+    /// Anything else.
+    Other,
+}
+
+/// An intervention with its label; ordered as tables list them.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Change {
+    /// Its sort.
+    pub sort: Sort,
+    first: u32,
+    /// Short, for a point of a figure: `3`, `6–7`, `3:h1`, `zero 3`.
+    pub label: String,
+    /// As in the tables.
+    pub text: String,
+}
+
+impl Change {
+    /// Reads an intervention of a table.
+    ///
+    /// # Errors
+    /// [`Misfit`] where the text is no intervention.
+    pub fn new(text: &str) -> Result<Change> {
+        let change: Intervention =
+            text.parse().map_err(|error| Misfit(format!("column change: {error:#}")))?;
+        let first = change.first_block(u32::MAX as usize).map_or(0, |block| block as u32);
+        let (sort, label) = match change.parts.as_slice() {
+            [] => (Sort::None, "none".to_string()),
+            [part] => {
+                let blocks = part.blocks.to_string().replace('-', "–");
+                let single = match &part.blocks {
+                    Span::Some(set) if set.len() == 1 => set.first().copied(),
+                    _ => None,
+                };
+                match (part.module, part.action, &part.heads, single) {
+                    (Module::Attn, Action::Identity, None, Some(block)) => (Sort::Block(block), blocks),
+                    (Module::Attn, Action::Identity, None, None) => (Sort::Set, blocks),
+                    (Module::Attn, Action::Identity, Some(heads), _) => {
+                        (Sort::Heads, format!("{blocks}:h{heads}"))
+                    }
+                    (Module::Attn, Action::Zero, None, Some(block)) => {
+                        (Sort::Zero(block), format!("zero {blocks}"))
+                    }
+                    (Module::Mlp, Action::Zero, None, Some(block)) => {
+                        (Sort::Mlp(block), format!("mlp {blocks}"))
+                    }
+                    _ => (Sort::Other, text.to_string()),
+                }
+            }
+            parts
+                if parts
+                    .iter()
+                    .all(|part| part.module == Module::Attn && part.action == Action::Identity) =>
+            {
+                let short = |text: &str| text.replace("attn.identity@", "").replace('-', "–");
+                let heads = parts.iter().any(|part| part.heads.is_some());
+                (if heads { Sort::Heads } else { Sort::Set }, short(text))
+            }
+            _ => (Sort::Other, text.to_string()),
+        };
+        Ok(Change { sort, first, label, text: text.to_string() })
+    }
+
+    /// For prose: `block 3`, `blocks 6–7`, `head 3:h1`, or the text itself.
+    pub fn phrase(&self) -> String {
+        match self.sort {
+            Sort::None => "the unchanged model".to_string(),
+            Sort::Block(block) => format!("block {block}"),
+            Sort::Set if self.label == "all" => "all blocks".to_string(),
+            Sort::Set => format!("blocks {}", self.label),
+            Sort::Heads => format!("heads {}", self.label),
+            _ => self.text.clone(),
+        }
+    }
+
+    /// Whether attention is bypassed and nothing else is done.
+    pub fn is_bypass(&self) -> bool {
+        matches!(self.sort, Sort::Block(_) | Sort::Set | Sort::Heads)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sorts_and_labels() {
+        let check = |text: &str, sort: Sort, label: &str| {
+            let change = Change::new(text).unwrap();
+            assert_eq!((change.sort, change.label.as_str()), (sort, label));
+        };
+        check("none", Sort::None, "none");
+        check("attn.identity@3", Sort::Block(3), "3");
+        check("attn.identity@18-23", Sort::Set, "18–23");
+        check("attn.identity@all", Sort::Set, "all");
+        check("attn.identity@5:h3", Sort::Heads, "5:h3");
+        check("attn.identity@1+attn.identity@5", Sort::Set, "1+5");
+        check("attn.zero@5", Sort::Zero(5), "zero 5");
+        check("mlp.zero@5", Sort::Mlp(5), "mlp 5");
+        check("attn.mean@5", Sort::Other, "attn.mean@5");
+        assert!(rote_stage::exit_code(&Change::new("attn.upside-down@1").unwrap_err()) == 3);
+    }
+
+    #[test]
+    fn tables_list_blocks_by_number() {
+        let mut changes = ["attn.identity@10", "attn.zero@0", "attn.identity@9", "none", "attn.identity@2-3"]
+            .map(|text| Change::new(text).unwrap());
+        changes.sort();
+        let order = changes.each_ref().map(|change| change.text.as_str());
+        assert_eq!(
+            order,
+            ["none", "attn.identity@9", "attn.identity@10", "attn.identity@2-3", "attn.zero@0"]
+        );
+    }
+}

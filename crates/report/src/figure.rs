@@ -1,0 +1,363 @@
+//! `Figure`: panels of series with error bars, drawn as SVG; every number it shows stands in its CSV.
+
+use std::fmt::Write;
+
+use crate::place;
+use crate::scale::{Scale, Spread};
+use crate::svg::{Anchor, Svg, escape, width};
+use crate::theme;
+
+/// One axis.
+#[derive(Clone, Debug)]
+pub struct Axis {
+    /// What it shows, with its unit.
+    pub label: String,
+    /// How its numbers are spread.
+    pub spread: Spread,
+    /// Its ends; from the data where none are given.
+    pub range: Option<(f64, f64)>,
+    /// Whether numbers are shares, shown as percent.
+    pub percent: bool,
+}
+
+/// One number of a figure.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Point {
+    /// Across.
+    pub x: f64,
+    /// Up.
+    pub y: f64,
+    /// Ends of the 95 % interval of `y`.
+    pub y_interval: Option<(f64, f64)>,
+    /// Ends of the 95 % interval of `x`.
+    pub x_interval: Option<(f64, f64)>,
+    /// Items behind it.
+    pub n: Option<u64>,
+    /// The intervention, or what else the point is of.
+    pub of: String,
+    /// Text beside it.
+    pub label: Option<String>,
+}
+
+/// Points that belong together.
+#[derive(Clone, Debug)]
+pub struct Series {
+    /// Name, beside its last point.
+    pub name: String,
+    /// Mark and colour.
+    pub style: usize,
+    /// Whether neighbours are joined.
+    pub joined: bool,
+    /// A dashed rule at the value of the unchanged model.
+    pub rule: Option<f64>,
+    /// Its points.
+    pub points: Vec<Point>,
+}
+
+/// One drawing: one model, one pair of axes.
+#[derive(Clone, Debug)]
+pub struct Panel {
+    /// Heading.
+    pub title: String,
+    /// Across.
+    pub x: Axis,
+    /// Up.
+    pub y: Axis,
+    /// What is drawn.
+    pub series: Vec<Series>,
+    /// A faint line, from corner to corner, where both axes are equal.
+    pub diagonal: bool,
+}
+
+/// Panels side by side.
+#[derive(Clone, Debug)]
+pub struct Figure {
+    /// File name, without ending.
+    pub name: &'static str,
+    /// Heading.
+    pub title: String,
+    /// What is shown and how to read it.
+    pub caption: String,
+    /// Names of the two quantities, for the CSV.
+    pub columns: (&'static str, &'static str),
+    /// Panels; none where nothing was measured.
+    pub panels: Vec<Panel>,
+}
+
+const WIDTH: f64 = 480.0;
+const HEIGHT: f64 = 320.0;
+const TOP: f64 = 46.0;
+const BOTTOM: f64 = 44.0;
+const LEFT: f64 = 46.0;
+const LABEL: f64 = 12.0;
+
+impl Figure {
+    /// Every number, in the order drawn.
+    pub fn csv(&self) -> String {
+        let (x, y) = self.columns;
+        let mut csv = format!("panel,series,of,{x},{y},{y}_low,{y}_high,{x}_low,{x}_high,n\n");
+        for panel in &self.panels {
+            for series in &panel.series {
+                for point in &series.points {
+                    let interval = |interval: Option<(f64, f64)>| match interval {
+                        Some((low, high)) => format!("{low},{high}"),
+                        None => ",".to_string(),
+                    };
+                    let _ = writeln!(
+                        csv,
+                        "{},{},{},{},{},{},{},{}",
+                        quoted(&panel.title),
+                        quoted(&series.name),
+                        quoted(&point.of),
+                        point.x,
+                        point.y,
+                        interval(point.y_interval),
+                        interval(point.x_interval),
+                        point.n.map(|n| n.to_string()).unwrap_or_default(),
+                    );
+                }
+            }
+        }
+        csv
+    }
+
+    /// One SVG for the page; its style is the page's.
+    pub fn panel_svg(&self, index: usize) -> String {
+        let panel = &self.panels[index];
+        let id = format!("{}-{index}", self.name);
+        format!(
+            "<svg class=\"fig\" viewBox=\"0 0 {WIDTH} {HEIGHT}\" role=\"img\" aria-labelledby=\"{id}-t {id}-d\">\n\
+             <title id=\"{id}-t\">{}</title>\n<desc id=\"{id}-d\">{}</desc>\n{}</svg>\n",
+            escape(&format!("{}: {}", self.title, panel.title)),
+            escape(&panel.description()),
+            panel.draw()
+        )
+    }
+
+    /// All panels in one SVG that needs nothing else.
+    pub fn standalone(&self) -> String {
+        let columns = self.panels.len().clamp(1, 2);
+        let rows = self.panels.len().div_ceil(2).max(1);
+        let (gap, head) = (28.0, 40.0);
+        let full_width = columns as f64 * WIDTH + (columns + 1) as f64 * gap;
+        let full_height = head + rows as f64 * (HEIGHT + gap);
+        let descriptions: Vec<_> = self.panels.iter().map(Panel::description).collect();
+        let mut svg = format!(
+            "<svg xmlns=\"http://www.w3.org/2000/svg\" class=\"fig\" viewBox=\"0 0 {full_width} {full_height}\" \
+             width=\"{full_width}\" height=\"{full_height}\" role=\"img\" aria-labelledby=\"t d\">\n\
+             <title id=\"t\">{}</title>\n<desc id=\"d\">{}</desc>\n<style>\n{}</style>\n\
+             <rect class=\"back\" width=\"100%\" height=\"100%\"/>\n\
+             <text class=\"head\" x=\"{gap}\" y=\"26\">{}</text>\n",
+            escape(&self.title),
+            escape(&descriptions.join(" ")),
+            theme::figure_style(),
+            escape(&self.title),
+        );
+        for (index, panel) in self.panels.iter().enumerate() {
+            let x = gap + (index % 2) as f64 * (WIDTH + gap);
+            let y = head + (index / 2) as f64 * (HEIGHT + gap);
+            let _ = write!(svg, "<g transform=\"translate({x} {y})\">\n{}</g>\n", panel.draw());
+        }
+        svg.push_str("</svg>\n");
+        svg
+    }
+}
+
+fn quoted(text: &str) -> String {
+    if text.contains([',', '"', '\n']) {
+        format!("\"{}\"", text.replace('"', "\"\""))
+    } else {
+        text.to_string()
+    }
+}
+
+impl Axis {
+    fn scale(&self, values: impl Iterator<Item = f64>, paper: (f64, f64)) -> Scale {
+        let range = self.range.unwrap_or_else(|| {
+            let usable =
+                values.filter(|value| value.is_finite() && (self.spread != Spread::Log || *value > 0.0));
+            let (low, high) = usable.fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), value| {
+                (low.min(value), high.max(value))
+            });
+            match self.spread {
+                _ if low > high => (0.0, 1.0),
+                Spread::Linear => {
+                    let air = 0.06 * (high - low).max(1e-9);
+                    (if low >= 0.0 && low < 0.5 * high { 0.0 } else { low - air }, high + air)
+                }
+                Spread::Log => (low / 1.4, high * 1.4),
+                Spread::Doublings => (low, high),
+            }
+        });
+        Scale::new(self.spread, range, paper)
+    }
+
+    fn ticks(&self, scale: &Scale, count: usize) -> Vec<(f64, String)> {
+        let mut ticks = scale.ticks(count);
+        if self.percent {
+            for (value, text) in &mut ticks {
+                *text = format!("{:.0}", *value * 100.0).replace('-', "−");
+            }
+            if let Some(last) = ticks.last_mut() {
+                last.1.push_str(" %");
+            }
+        }
+        ticks
+    }
+}
+
+impl Panel {
+    fn points(&self) -> impl Iterator<Item = &Point> {
+        self.series.iter().flat_map(|series| &series.points)
+    }
+
+    /// In words, for those who do not see it.
+    fn description(&self) -> String {
+        let mut text = format!("{}. Across: {}. Up: {}.", self.title, self.x.label, self.y.label);
+        for series in &self.series {
+            let _ = write!(text, " {}:", series.name);
+            for point in &series.points {
+                let y = if self.y.percent {
+                    crate::number::percent(point.y)
+                } else {
+                    crate::number::plain(point.y)
+                };
+                let _ = write!(text, " {} {y};", point.label.as_ref().unwrap_or(&point.of));
+            }
+        }
+        text
+    }
+
+    fn draw(&self) -> String {
+        let mut svg = Svg::default();
+        let widest =
+            self.series.iter().filter(|series| series.joined).map(|series| width(&series.name, LABEL));
+        let right = WIDTH - widest.fold(6.0, f64::max).min(150.0) - 18.0;
+        let (left, top, bottom) = (LEFT, TOP, HEIGHT - BOTTOM);
+        let xs = self.points().flat_map(|point| {
+            let (low, high) = point.x_interval.unwrap_or((point.x, point.x));
+            [point.x, low, high]
+        });
+        let ys = self.points().flat_map(|point| {
+            let (low, high) = point.y_interval.unwrap_or((point.y, point.y));
+            [point.y, low, high]
+        });
+        let ys = ys.chain(self.series.iter().filter_map(|series| series.rule));
+        let x = self.x.scale(xs, (left + 10.0, right - 6.0));
+        let y = self.y.scale(ys, (bottom, top));
+
+        svg.text("head", (0.0, 13.0), Anchor::Start, &self.title);
+        svg.text("soft", (0.0, 31.0), Anchor::Start, &self.y.label);
+        for (value, text) in self.y.ticks(&y, 5) {
+            svg.line("grid", (left, y.at(value)), (right, y.at(value)));
+            svg.text("soft", (left - 7.0, y.at(value) + 4.0), Anchor::End, &text);
+        }
+        svg.line("axis", (left, bottom), (right, bottom));
+        let room = ((right - left) / 34.0) as usize;
+        for (value, text) in self.x.ticks(&x, room) {
+            svg.line("axis", (x.at(value), bottom), (x.at(value), bottom + 4.0));
+            svg.text("soft", (x.at(value), bottom + 17.0), Anchor::Middle, &text);
+        }
+        svg.text("soft", ((left + right) / 2.0, HEIGHT - 8.0), Anchor::Middle, &self.x.label);
+        if self.diagonal {
+            let shared = self.points().flat_map(|point| [point.x, point.y]).fold(0.0, f64::max).min(1.0);
+            svg.line("lead", (x.at(0.0), y.at(0.0)), (x.at(shared), y.at(shared)));
+        }
+        for series in &self.series {
+            if let Some(rule) = series.rule {
+                svg.line(&format!("rule s{}", series.style), (left, y.at(rule)), (right, y.at(rule)));
+            }
+        }
+        let at = |index: usize, point: &Point| {
+            // Series that share their x stand a little apart, so that their bars can be told.
+            let apart = if self.series[index].joined && self.series.len() > 1 {
+                (index as f64 - (self.series.len() - 1) as f64 / 2.0) * 2.6
+            } else {
+                0.0
+            };
+            (x.at(point.x) + apart, y.at(point.y))
+        };
+        for (index, series) in self.series.iter().enumerate().rev() {
+            let class = format!("bar s{}", series.style);
+            for point in &series.points {
+                let place = at(index, point);
+                if let Some((low, high)) = point.y_interval {
+                    svg.line(&class, (place.0, y.at(low)), (place.0, y.at(high)));
+                }
+                if let Some((low, high)) = point.x_interval {
+                    svg.line(&class, (x.at(low), place.1), (x.at(high), place.1));
+                }
+            }
+            if series.joined {
+                let places: Vec<_> = series.points.iter().map(|point| at(index, point)).collect();
+                svg.path(&format!("line s{}", series.style), &places);
+            }
+        }
+        let mut marks = Vec::new();
+        for (index, series) in self.series.iter().enumerate().rev() {
+            for point in &series.points {
+                let place = at(index, point);
+                let data = format!(" data-x=\"{}\" data-y=\"{}\"", point.x, point.y);
+                svg.mark(series.style, place, &data, &self.hint(series, point));
+                marks.push(place);
+            }
+        }
+        self.label_series(&mut svg, right, &at);
+        let labelled: Vec<_> = self
+            .series
+            .iter()
+            .enumerate()
+            .flat_map(|(index, series)| series.points.iter().map(move |point| (index, series, point)))
+            .filter_map(|(index, series, point)| {
+                Some((at(index, point), point.label.as_deref()?, series.style))
+            })
+            .collect();
+        let frame = (left, top - 8.0, WIDTH, bottom);
+        for label in place::around_points(&labelled, &marks, frame) {
+            if let Some(lead) = label.lead {
+                svg.line("lead", lead.0, lead.1);
+            }
+            svg.text(&format!("soft halo s{}", label.style), label.at, Anchor::Start, &label.text);
+        }
+        svg.into_body()
+    }
+
+    /// What is shown when a mark is pointed at.
+    fn hint(&self, series: &Series, point: &Point) -> String {
+        let write = |axis: &Axis, value: f64| {
+            if axis.percent { crate::number::percent(value) } else { crate::number::plain(value) }
+        };
+        let mut text = format!("{} · {}: {}", point.of, series.name, write(&self.y, point.y));
+        if let Some((low, high)) = point.y_interval {
+            let _ = write!(text, " ({} to {})", write(&self.y, low), write(&self.y, high));
+        }
+        if let Some(n) = point.n {
+            let _ = write!(text, ", n {n}");
+        }
+        text
+    }
+
+    /// Names of joined series, at the right beside their last points, none over another.
+    fn label_series(&self, svg: &mut Svg, right: f64, at: &dyn Fn(usize, &Point) -> (f64, f64)) {
+        let wanted: Vec<_> = self
+            .series
+            .iter()
+            .enumerate()
+            .filter(|(_, series)| series.joined)
+            .filter_map(|(index, series)| Some((at(index, series.points.last()?), series)))
+            .collect();
+        let heights: Vec<f64> = wanted.iter().map(|(place, _)| place.1).collect();
+        let placed = place::apart(&heights, 14.5, (TOP - 2.0, HEIGHT - BOTTOM + 2.0));
+        for ((place, series), height) in wanted.iter().zip(placed) {
+            if (height - place.1).abs() > 3.0 || right - place.0 > 16.0 {
+                svg.line("lead", (place.0 + 5.0, place.1), (right + 8.0, height));
+            }
+            svg.text(
+                &format!("s{}", series.style),
+                (right + 11.0, height + 4.0),
+                Anchor::Start,
+                &series.name,
+            );
+        }
+    }
+}

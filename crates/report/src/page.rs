@@ -1,0 +1,153 @@
+//! `page.html`: one page with everything in it. No script, nothing fetched; light, dark and on paper.
+
+use std::fmt::Write;
+
+use crate::depth;
+use crate::figure::Figure;
+use crate::number::{count, listing, percent, plain};
+use crate::study::{Model, Study};
+use crate::svg::escape;
+use crate::theorem::{INFORMATIVE, VACUOUS};
+use crate::{answer, missing, sources, tables, theme};
+
+/// The page.
+pub fn page(study: &Study, figures: &[Figure]) -> String {
+    let mut html = format!(
+        "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
+         <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n<title>{title}</title>\n\
+         <style>\n{style}\n</style>\n</head>\n<body>\n<header>\n<h1>{title}</h1>\n<p class=\"lede\">{lede}</p>\n</header>\n<main>\n",
+        title = escape(&study.title),
+        style = theme::page_style(),
+        lede = escape(&lede(study)),
+    );
+    answers(study, &mut html);
+    for figure in figures {
+        draw(figure, study, &mut html);
+    }
+    if study.models.iter().any(|model| !model.rows.is_empty()) {
+        html.push_str(
+            "<h2 id=\"results\">All results</h2>\n<p>Each value with its 95 % interval and number of items; the best \
+             trade-off is set bold.</p>\n",
+        );
+        for model in study.models.iter().filter(|model| !model.rows.is_empty()) {
+            html.push_str(&tables::results(model));
+        }
+    }
+    html.push_str("<h2 id=\"sources\">Where each number came from</h2>\n");
+    html.push_str(&sources::section(study));
+    html.push_str("<h2 id=\"missing\">Not measured</h2>\n<ul>\n");
+    for sentence in missing::sentences(study) {
+        let _ = writeln!(html, "<li>{}</li>", escape(&sentence));
+    }
+    html.push_str("</ul>\n");
+    html.push_str(&reading());
+    html.push_str("</main>\n</body>\n</html>\n");
+    html
+}
+
+fn lede(study: &Study) -> String {
+    let labels: Vec<String> = study.models.iter().map(|model| model.label.clone()).collect();
+    let changes = study.models.iter().map(|model| model.changes.len().saturating_sub(1)).max().unwrap_or(0);
+    let requests: u64 =
+        study.models.iter().filter_map(|model| model.recall("none")).map(|row| u64::from(row.n)).sum();
+    format!(
+        "{} under up to {} intervention{}, on {} sequences they were found to recite or asked for: which attention \
+         blocks the reciting hangs on, and what bypassing them costs besides.",
+        listing(&labels),
+        count(changes as u64),
+        if changes == 1 { "" } else { "s" },
+        count(requests)
+    )
+}
+
+fn answers(study: &Study, html: &mut String) {
+    html.push_str("<h2 id=\"answer\">In short</h2>\n<div class=\"answers\">\n");
+    for model in &study.models {
+        let _ = writeln!(html, "<section><h3>{}</h3>", escape(&model.label));
+        for sentence in answer::sentences(model) {
+            let _ = writeln!(html, "<p>{}</p>", escape(&sentence));
+        }
+        html.push_str("</section>\n");
+    }
+    html.push_str("</div>\n");
+}
+
+fn draw(figure: &Figure, study: &Study, html: &mut String) {
+    let _ = writeln!(html, "<h2 id=\"{}\">{}</h2>", figure.name, escape(&figure.title));
+    if figure.panels.is_empty() {
+        html.push_str("<p>Not measured: no rows for this figure were given.</p>\n");
+        return;
+    }
+    if figure.name == "trade-off" {
+        for model in &study.models {
+            if let Some(sentence) = best(model) {
+                let _ = writeln!(html, "<p>{}</p>", escape(&sentence));
+            }
+        }
+    }
+    html.push_str("<figure>\n<div class=\"panels\">\n");
+    for index in 0..figure.panels.len() {
+        html.push_str(&figure.panel_svg(index));
+    }
+    let _ = writeln!(
+        html,
+        "</div>\n<figcaption>{} Drawing and exact numbers: <a href=\"figures/{name}.svg\">figures/{name}.svg</a>, \
+         <a href=\"figures/{name}.csv\">figures/{name}.csv</a>.</figcaption>\n</figure>",
+        escape(&figure.caption),
+        name = figure.name
+    );
+    html.push_str(&tables::numbers(figure));
+    if figure.name == "bounds" {
+        tightness(study, html);
+    }
+}
+
+fn best(model: &Model) -> Option<String> {
+    let (change, recall, general) = model.best()?;
+    Some(format!(
+        "{}: best is {}, recall −{}, benchmarks −{} (n {} and at least {} per benchmark).",
+        model.label,
+        change.phrase(),
+        answer::loss_text(recall),
+        answer::loss_text(general),
+        recall.n,
+        general.n
+    ))
+}
+
+fn tightness(study: &Study, html: &mut String) {
+    for model in &study.models {
+        let sentences = depth::sentences(model);
+        if !sentences.is_empty() {
+            let _ = writeln!(html, "<p>{}: {}</p>", escape(&model.label), escape(&sentences.join(" ")));
+        }
+    }
+    let _ = writeln!(
+        html,
+        "<p>How near each bound comes: the ratio of bound to measured value over all positions where there is a \
+         difference. A bound is called informative up to a median ratio of {}, and is said to say nothing from {} on.</p>",
+        plain(INFORMATIVE),
+        plain(VACUOUS)
+    );
+    for model in &study.models {
+        html.push_str(&tables::bounds(model));
+    }
+}
+
+fn reading() -> String {
+    format!(
+        "<h2 id=\"reading\">How to read this</h2>\n<dl>\n\
+         <dt>Bypass (<code>attn.identity@b</code>)</dt><dd>In block b every head's attention weights are replaced by the \
+         identity: a token attends to itself alone. Norms, MLP and residual stream stay.</dd>\n\
+         <dt>Zero (<code>attn.zero@b</code>)</dt><dd>The attention module's output is set to zero instead: a control.</dd>\n\
+         <dt>Exact match</dt><dd>Greedy decoding from the prefix gives the suffix token for token.</dd>\n\
+         <dt>Relative loss</dt><dd>(unchanged − changed) / unchanged. Its 95 % interval comes from differences paired by item \
+         where these were given and vary, else from the interval of the changed value; the unchanged value counts as known. A \
+         mean over benchmarks treats them as independent.</dd>\n\
+         <dt>Words of the answer</dt><dd>A block costs recall heavily from a relative loss of {}; a bypass spares general \
+         ability up to a mean loss of {} on the benchmarks; fewer than {} items are pointed out.</dd>\n</dl>\n",
+        percent(answer::HEAVY),
+        percent(answer::SPARED),
+        missing::FEW
+    )
+}

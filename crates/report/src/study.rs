@@ -1,0 +1,324 @@
+//! `Study`: everything the inputs say, by model, with the derived numbers that figures and prose share.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use rote_artifact::tables::Summary;
+use rote_store::{Digest, InputEntry, Subject};
+use serde_json::Value;
+
+use crate::change::{Change, Sort};
+use crate::frames::{Paired, Spread};
+use crate::suite::{Class, Suite, falls_with_skill};
+
+/// 97.5 % quantile of the normal distribution: half of a 95 % interval, in standard errors.
+const Z: f64 = 1.959963984540054;
+
+/// Change, suite, role, times seen, metric.
+pub type RowKey = (String, String, String, Option<u32>, String);
+
+/// Change, suite, role, metric.
+pub type PairKey = (String, String, String, String);
+
+/// An input artifact: what it is and what it was made of.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Source {
+    /// Flag it was given with.
+    pub flag: &'static str,
+    /// Stage that made it and its version.
+    pub stage: String,
+    /// Content id.
+    pub content_id: Digest,
+    /// Its parameters in full.
+    pub parameters: Value,
+    /// Its own inputs, by flag.
+    pub inputs: Vec<(String, InputEntry)>,
+    /// Rows by table.
+    pub rows: Vec<(String, u64)>,
+    /// Notes it carries.
+    pub warnings: Vec<String>,
+}
+
+/// One model with all that was measured on it.
+#[derive(Clone, Debug, Default)]
+pub struct Model {
+    /// Family, size and depth; two alike are told apart by content.
+    pub label: String,
+    /// Its identity, where the inputs name it.
+    pub subject: Option<Subject>,
+    /// Interventions in table order.
+    pub changes: Vec<Change>,
+    /// Rows of the summaries.
+    pub rows: BTreeMap<RowKey, Summary>,
+    /// Differences paired by item.
+    pub pairs: BTreeMap<PairKey, Paired>,
+    /// Sequences asked and recited by the unchanged model, by times seen in training.
+    pub recited: BTreeMap<Option<u32>, (u64, u64)>,
+    /// Bounds by theorem, intervention and block.
+    pub bounds: Vec<Spread>,
+    /// Bounds by theorem.
+    pub tightness: Vec<Spread>,
+    /// Artifacts it comes from.
+    pub sources: Vec<Source>,
+}
+
+/// All models side by side.
+pub struct Study {
+    /// Heading of the page.
+    pub title: String,
+    /// Models by family, size and content.
+    pub models: Vec<Model>,
+}
+
+/// A relative loss: (baseline − value) / baseline, with its 95 % interval. Negative is a gain.
+#[derive(Clone, Copy, Debug, PartialEq, serde::Serialize)]
+pub struct Loss {
+    /// Estimate.
+    pub value: f64,
+    /// Lower end.
+    pub low: f64,
+    /// Upper end.
+    pub high: f64,
+    /// Items (the fewest, for a mean over suites).
+    pub n: u32,
+}
+
+impl Model {
+    /// A row of the summaries.
+    pub fn row(
+        &self,
+        change: &str,
+        suite: &str,
+        role: &str,
+        seen: Option<u32>,
+        metric: &str,
+    ) -> Option<&Summary> {
+        self.rows.get(&(change.into(), suite.into(), role.into(), seen, metric.into()))
+    }
+
+    /// Number of blocks: the subject's, or one more than the highest that was changed.
+    pub fn n_blocks(&self) -> u32 {
+        let seen = self.blocks().map(|(block, _)| block + 1).max().unwrap_or(0);
+        self.subject.as_ref().map_or(seen, |subject| subject.n_blocks)
+    }
+
+    /// Blocks bypassed one at a time.
+    pub fn blocks(&self) -> impl Iterator<Item = (u32, &Change)> {
+        self.changes.iter().filter_map(|change| match change.sort {
+            Sort::Block(block) => Some((block, change)),
+            _ => None,
+        })
+    }
+
+    /// Blocks whose attention output was set to zero, one at a time.
+    pub fn zeros(&self) -> impl Iterator<Item = (u32, &Change)> {
+        self.changes.iter().filter_map(|change| match change.sort {
+            Sort::Zero(block) => Some((block, change)),
+            _ => None,
+        })
+    }
+
+    /// The role whose recall is studied: the memorized, or all candidates where none were picked.
+    pub fn role(&self) -> Option<&'static str> {
+        ["memorized", "candidate"].into_iter().find(|role| self.has_role(role))
+    }
+
+    /// Role, times seen and name of the sequences that the model should not know.
+    pub fn control(&self) -> Option<(&'static str, Option<u32>, &'static str)> {
+        let unseen = ("candidate", Some(0), "never seen");
+        let never = self.recall_of("none", unseen.0, unseen.1).is_some();
+        let control = self.has_role("control").then_some(("control", None, "control sequences"));
+        control.or(never.then_some(unseen))
+    }
+
+    fn has_role(&self, role: &str) -> bool {
+        self.recall_of("none", role, None).is_some()
+    }
+
+    fn recall_of(&self, change: &str, role: &str, seen: Option<u32>) -> Option<&Summary> {
+        self.row(change, "memorization", role, seen, "exact_match")
+    }
+
+    /// Exact match of the studied sequences.
+    pub fn recall(&self, change: &str) -> Option<&Summary> {
+        self.recall_of(change, self.role()?, None)
+    }
+
+    /// Any metric of the studied sequences.
+    pub fn memory(&self, change: &str, metric: &str) -> Option<&Summary> {
+        self.row(change, "memorization", self.role()?, None, metric)
+    }
+
+    /// Token accuracy: free-running where it was generated, else teacher-forced; with its metric.
+    pub fn token_metric(&self) -> Option<&'static str> {
+        ["token_accuracy_free", "token_accuracy_forced"]
+            .into_iter()
+            .find(|metric| self.memory("none", metric).is_some())
+    }
+
+    /// Benchmarks measured at `none`, the expected ones first.
+    pub fn suites(&self) -> Vec<Suite> {
+        let mut metrics: BTreeMap<&str, Vec<String>> = BTreeMap::new();
+        for (change, suite, role, seen, metric) in self.rows.keys() {
+            if change == "none" && suite != "memorization" && role == "benchmark" && seen.is_none() {
+                metrics.entry(suite).or_default().push(metric.clone());
+            }
+        }
+        let mut suites: Vec<_> =
+            metrics.iter().filter_map(|(name, metrics)| Suite::new(name, metrics)).collect();
+        suites.sort_by_key(Suite::rank);
+        suites
+    }
+
+    /// The headline of a suite under a change.
+    pub fn score(&self, change: &str, suite: &Suite) -> Option<&Summary> {
+        self.row(change, &suite.name, "benchmark", None, &suite.metric)
+    }
+
+    /// Counts of items under a change against `none`.
+    pub fn pair(&self, change: &str, suite: &str, role: &str, metric: &str) -> Option<&Paired> {
+        self.pairs.get(&(change.into(), suite.into(), role.into(), metric.into()))
+    }
+
+    /// Relative loss of recall.
+    pub fn recall_loss(&self, change: &str) -> Option<Loss> {
+        self.loss(self.recall(change)?)
+    }
+
+    /// Relative loss of a suite.
+    pub fn suite_loss(&self, change: &str, suite: &Suite) -> Option<Loss> {
+        self.loss(self.score(change, suite)?)
+    }
+
+    /// Mean relative loss over the suites of a class, or of all; `None` where one of them was not measured.
+    pub fn general_loss(&self, change: &str, class: Option<Class>) -> Option<Loss> {
+        let suites = self.suites();
+        let losses = suites
+            .iter()
+            .filter(|suite| class.is_none_or(|class| suite.class == class))
+            .map(|suite| self.suite_loss(change, suite))
+            .collect::<Option<Vec<_>>>()?;
+        mean(&losses)
+    }
+
+    /// A loss from a row. Its interval comes from differences paired by item where these are given and vary,
+    /// else from the row's own interval; the baseline counts as known.
+    fn loss(&self, row: &Summary) -> Option<Loss> {
+        let base = row.baseline;
+        if !(base > 0.0 && base.is_finite()) {
+            return None;
+        }
+        let n = row.n;
+        if falls_with_skill(&row.metric) {
+            // 1 / perplexity is the geometric mean of the probability given to the true text.
+            let at = |value: f64| if value > 0.0 { 1.0 - base / value } else { f64::NAN };
+            let value = at(row.value);
+            return Some(Loss {
+                value,
+                low: row.ci_low.map_or(value, at),
+                high: row.ci_high.map_or(value, at),
+                n,
+            });
+        }
+        let value = 1.0 - row.value / base;
+        let pair = self.pair(&row.change, &row.suite, &row.role, &row.metric);
+        if let Some(stderr) = pair.and_then(|pair| pair.stderr)
+            && stderr > 0.0
+        {
+            let half = Z * stderr / base;
+            return Some(Loss { value, low: value - half, high: value + half, n });
+        }
+        Some(Loss {
+            value,
+            low: row.ci_high.map_or(value, |high| 1.0 - high / base),
+            high: row.ci_low.map_or(value, |low| 1.0 - low / base),
+            n,
+        })
+    }
+
+    /// Changes with both losses: the points of the trade-off.
+    pub fn trade_off(&self) -> Vec<(&Change, Loss, Loss)> {
+        self.changes
+            .iter()
+            .filter(|change| change.sort != Sort::None)
+            .filter_map(|change| {
+                let recall = self.recall_loss(&change.text)?;
+                Some((change, recall, self.general_loss(&change.text, None)?))
+            })
+            .collect()
+    }
+
+    /// The bypass with the largest (loss of recall − mean loss on the benchmarks).
+    pub fn best(&self) -> Option<(&Change, Loss, Loss)> {
+        self.trade_off()
+            .into_iter()
+            .filter(|(change, recall, general)| {
+                change.is_bypass() && (recall.value - general.value).is_finite()
+            })
+            .max_by(|a, b| {
+                let gain = |point: &(&Change, Loss, Loss)| point.1.value - point.2.value;
+                // Of equals the first in table order.
+                gain(a).total_cmp(&gain(b)).then(b.0.cmp(a.0))
+            })
+    }
+
+    /// Counts of training for which recall was measured.
+    pub fn seen_counts(&self) -> BTreeSet<u32> {
+        let Some(role) = self.role() else { return BTreeSet::new() };
+        self.rows
+            .keys()
+            .filter(|key| {
+                key.0 == "none" && key.1 == "memorization" && key.2 == role && key.4 == "exact_match"
+            })
+            .filter_map(|key| key.3)
+            .chain(self.recited.keys().flatten().copied())
+            .collect()
+    }
+}
+
+/// Mean of independent losses.
+pub fn mean(losses: &[Loss]) -> Option<Loss> {
+    let count = losses.len() as f64;
+    if losses.is_empty() {
+        return None;
+    }
+    let value = losses.iter().map(|loss| loss.value).sum::<f64>() / count;
+    let half =
+        |side: fn(&Loss) -> f64| losses.iter().map(|loss| side(loss).powi(2)).sum::<f64>().sqrt() / count;
+    Some(Loss {
+        value,
+        low: value - half(|loss| loss.value - loss.low),
+        high: value + half(|loss| loss.high - loss.value),
+        n: losses.iter().map(|loss| loss.n).min().unwrap_or(0),
+    })
+}
+
+/// 95 % Wilson interval of `hits` in `n`.
+pub fn wilson(hits: u64, n: u64) -> (f64, f64) {
+    let (n, share) = (n as f64, hits as f64 / n as f64);
+    let middle = (share + Z * Z / (2.0 * n)) / (1.0 + Z * Z / n);
+    let half = Z / (1.0 + Z * Z / n) * (share * (1.0 - share) / n + Z * Z / (4.0 * n * n)).sqrt();
+    ((middle - half).max(0.0), (middle + half).min(1.0))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn wilson_of_known_cases() {
+        let (low, high) = wilson(8, 10);
+        assert!((low - 0.4902).abs() < 1e-4 && (high - 0.9433).abs() < 1e-4, "{low} {high}");
+        let (low, high) = wilson(0, 20);
+        assert!(low == 0.0 && (high - 0.1611).abs() < 1e-4, "{low} {high}");
+    }
+
+    #[test]
+    fn means_of_losses_tighten() {
+        let loss = |value: f64| Loss { value, low: value - 0.1, high: value + 0.2, n: 10 };
+        let mean = mean(&[loss(0.0), loss(0.4)]).unwrap();
+        assert!((mean.value - 0.2).abs() < 1e-12);
+        assert!((mean.low - (0.2 - 0.02f64.sqrt() / 2.0)).abs() < 1e-12);
+        assert!((mean.high - (0.2 + 0.08f64.sqrt() / 2.0)).abs() < 1e-12);
+        assert_eq!(super::mean(&[]), None);
+    }
+}

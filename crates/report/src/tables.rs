@@ -1,0 +1,159 @@
+//! The page's tables: results by intervention, bounds by theorem, the numbers of a figure.
+
+use std::fmt::Write;
+
+use rote_artifact::tables::Summary;
+
+use crate::change::Sort;
+use crate::figure::{Figure, Panel};
+use crate::number::{count, percent, plain};
+use crate::study::{Loss, Model};
+use crate::suite::{falls_with_skill, metric_title};
+use crate::svg::escape;
+use crate::theorem::{rank, theorem, verdict};
+
+/// A value with its interval and n, small.
+fn row_cell(row: Option<&Summary>) -> String {
+    let Some(row) = row else { return "<td>–</td>".to_string() };
+    let share = !falls_with_skill(&row.metric) && row.metric != "entropy";
+    let write = |value: f64| if share { percent(value) } else { plain(value) };
+    let interval = match row.ci_low.zip(row.ci_high) {
+        Some((low, high)) => format!("{} to {}, ", write(low), write(high)),
+        None => String::new(),
+    };
+    format!("<td>{}<br><small>{interval}n {}</small></td>", write(row.value), row.n)
+}
+
+fn loss_cell(loss: Option<Loss>) -> String {
+    match loss {
+        Some(loss) => {
+            format!(
+                "<td>{}<br><small>{} to {}</small></td>",
+                percent(loss.value),
+                percent(loss.low),
+                percent(loss.high)
+            )
+        }
+        None => "<td>–</td>".to_string(),
+    }
+}
+
+/// Every intervention on one model.
+pub fn results(model: &Model) -> String {
+    let suites = model.suites();
+    let best = model.best().map(|best| best.0.text.as_str());
+    let mut html = format!(
+        "<div class=\"scroll\" tabindex=\"0\"><table><caption>{}</caption><thead><tr><th>intervention</th>\
+         <th>exact match</th>",
+        escape(&model.label)
+    );
+    let token = model.token_metric();
+    if let Some(metric) = token {
+        let _ = write!(html, "<th>{}</th>", metric_title(metric));
+    }
+    for suite in &suites {
+        let _ = write!(html, "<th>{}<br>{}</th>", escape(&suite.title), metric_title(&suite.metric));
+    }
+    html.push_str("<th>recall lost</th><th>benchmarks lost</th></tr></thead><tbody>\n");
+    for change in &model.changes {
+        if !model.rows.keys().any(|key| key.0 == change.text) {
+            continue;
+        }
+        let class = match change.sort {
+            Sort::None => " class=\"none\"",
+            _ if best == Some(change.text.as_str()) => " class=\"best\"",
+            _ => "",
+        };
+        let _ = write!(html, "<tr{class}><td><code>{}</code></td>", escape(&change.text));
+        html.push_str(&row_cell(model.recall(&change.text)));
+        if let Some(metric) = token {
+            html.push_str(&row_cell(model.memory(&change.text, metric)));
+        }
+        for suite in &suites {
+            html.push_str(&row_cell(model.score(&change.text, suite)));
+        }
+        if change.sort == Sort::None {
+            html.push_str("<td></td><td></td>");
+        } else {
+            html.push_str(&loss_cell(model.recall_loss(&change.text)));
+            html.push_str(&loss_cell(model.general_loss(&change.text, None)));
+        }
+        html.push_str("</tr>\n");
+    }
+    html.push_str("</tbody></table></div>\n");
+    html
+}
+
+/// How tight each theorem is on one model; empty without bounds.
+pub fn bounds(model: &Model) -> String {
+    if model.tightness.is_empty() {
+        return String::new();
+    }
+    let mut spreads: Vec<_> = model.tightness.iter().collect();
+    spreads.sort_by_key(|spread| rank(&spread.bound));
+    let mut html = format!(
+        "<div class=\"scroll\" tabindex=\"0\"><table><caption>{}</caption><thead><tr><th>theorem</th>\
+         <th class=\"l\">name</th><th>rows</th><th>bound, median</th><th>measured, median</th>\
+         <th>bound / measured,<br>median</th><th>90th percentile</th><th class=\"l\">verdict</th></tr></thead><tbody>\n",
+        escape(&model.label)
+    );
+    for spread in spreads {
+        let ratio = |value: Option<f64>| match value {
+            Some(value) if !theorem(&spread.bound).logarithmic => plain(value),
+            _ => "–".to_string(),
+        };
+        let _ = writeln!(
+            html,
+            "<tr><td>{}</td><td class=\"l\"><code>{}</code></td><td>{}</td><td>{}</td><td>{}</td><td>{}</td>\
+             <td>{}</td><td class=\"l\">{}</td></tr>",
+            escape(&theorem(&spread.bound).label),
+            escape(&spread.bound),
+            count(spread.n),
+            plain(spread.value),
+            plain(spread.measured),
+            ratio(spread.ratio_median),
+            ratio(spread.ratio_p90),
+            verdict(spread)
+        );
+    }
+    html.push_str("</tbody></table></div>\n");
+    html
+}
+
+/// The numbers a figure shows, folded away.
+pub fn numbers(figure: &Figure) -> String {
+    let (x, y) = figure.columns;
+    let mut html = format!(
+        "<details><summary>The numbers of this figure</summary><div class=\"scroll\" tabindex=\"0\"><table><thead><tr>\
+         <th>model</th><th class=\"l\">series</th><th class=\"l\">of</th><th>{}</th><th>{}</th><th>95 % interval</th>\
+         <th>n</th></tr></thead><tbody>\n",
+        x.replace('_', " "),
+        y.replace('_', " ")
+    );
+    for panel in &figure.panels {
+        for series in &panel.series {
+            for point in &series.points {
+                let interval = point.y_interval.map_or("–".to_string(), |(low, high)| {
+                    format!("{} to {}", write_y(panel, low), write_y(panel, high))
+                });
+                let x = if panel.x.percent { percent(point.x) } else { format!("{}", point.x) };
+                let _ = writeln!(
+                    html,
+                    "<tr><td>{}</td><td class=\"l\">{}</td><td class=\"l\"><code>{}</code></td><td>{x}</td><td>{}</td>\
+                     <td>{interval}</td><td>{}</td></tr>",
+                    escape(&panel.title),
+                    escape(&series.name),
+                    escape(&point.of),
+                    write_y(panel, point.y),
+                    point.n.map_or("–".to_string(), |n| n.to_string())
+                );
+            }
+        }
+    }
+    html.push_str("</tbody></table></div></details>\n");
+    html
+}
+
+fn write_y(panel: &Panel, value: f64) -> String {
+    if panel.y.percent { percent(value) } else { plain(value) }
+}
