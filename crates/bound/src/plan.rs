@@ -47,7 +47,6 @@ pub(crate) struct BlockPlan {
 pub(crate) struct Plan {
     /// As written in the table.
     pub name: String,
-    pub change: Intervention,
     /// First block that is changed.
     pub first: usize,
     pub blocks: Vec<BlockPlan>,
@@ -124,6 +123,6 @@ impl Plan {
         let Some(first) = change.first_block(spec.n_blocks).filter(|&first| first < spec.n_blocks) else {
             bail!("`{change}` changes nothing");
         };
-        Ok(Plan { name: change.to_string(), change: change.clone(), first, blocks, only_identity })
+        Ok(Plan { name: change.to_string(), first, blocks, only_identity })
     }
 }

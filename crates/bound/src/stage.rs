@@ -7,10 +7,9 @@ use anyhow::{Context as _, Result, ensure};
 use clap::Args;
 use rote_artifact::tables::{Bound as BoundRow, Request};
 use rote_artifact::{Misfit, TableWriter, read};
-use rote_model::Model;
+use rote_engine::{check_tokens, load_subject};
 use rote_plan::unfold;
-use rote_stage::{Context, Stage};
-use rote_store::Output;
+use rote_stage::{Context, Output, Stage};
 use serde::Serialize;
 
 use crate::{Bounds, Depth, Summary};
@@ -21,7 +20,7 @@ pub struct Bound;
 /// What is read.
 #[derive(Args)]
 pub struct Inputs {
-    /// Model folder, .gguf file or hub id
+    /// Model: a folder in Hugging Face layout, a .gguf file, or a hub id with @revision
     #[arg(long, value_name = "MODEL", required = true)]
     model: PathBuf,
     /// What to run it on
@@ -59,7 +58,10 @@ impl Stage for Bound {
 
     fn run(inputs: &Inputs, params: &Params, output: &Output, context: &Context) -> Result<()> {
         let requests: Vec<Request> = read(&inputs.requests).context("reading requests")?;
-        let model = load(inputs)?;
+        let (loaded, subject) = load_subject::<f64>(&inputs.model)?;
+        let model = loaded.model;
+        check_tokens(&requests, model.spec.vocab)?;
+        output.add_subject(subject);
         let changes = unfold(&params.change, model.spec.n_blocks)?;
         let depth = Depth { every_block: params.every_block, lookahead: params.lookahead };
         let bounds = Bounds::new(Arc::new(model), &changes, depth)?;
@@ -111,9 +113,4 @@ impl Stage for Bound {
         }
         tightness.finish()
     }
-}
-
-/// The model in f64.
-fn load(inputs: &Inputs) -> Result<Model<f64>> {
-    anyhow::bail!("reading {}: loading is not wired yet", inputs.model.display())
 }
