@@ -23,7 +23,7 @@ use rote_artifact::tables::Request;
 use rote_stage::{Context, Stage};
 use rote_store::Output;
 
-use crate::encode::{Encode, Reader};
+use crate::encode::Reader;
 use crate::sequences::{Cut, Prepared};
 
 /// The stage.

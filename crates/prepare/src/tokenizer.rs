@@ -23,7 +23,7 @@ pub(crate) fn load(source: &Path) -> Result<Model> {
 
 impl Encode for rote_model::Tokenizer {
     fn encode(&self, text: &str, special: bool) -> Result<Vec<u32>> {
-        self.encode(text, special)
+        if special { self.encode_with_specials(text) } else { rote_model::Tokenizer::encode(self, text) }
     }
 
     fn decode(&self, tokens: &[u32]) -> Result<String> {

@@ -2,7 +2,7 @@
 //! Nothing is assumed; each sentence carries its intervals and is left out where its numbers are.
 
 use crate::change::{Change, Sort};
-use crate::number::{count, listing, percent};
+use crate::number::{count, listing, percent, whole_percent};
 use crate::study::{Loss, Model, mean, wilson};
 
 /// A loss of recall from which a bypass is said to cost recall heavily.
@@ -110,7 +110,7 @@ fn selective(model: &Model) -> Option<String> {
         return None;
     }
     if heavy.is_empty() {
-        return Some(format!("No single block costs {} of recall or more.", percent(HEAVY)));
+        return Some(format!("No single block costs {} of recall or more.", whole_percent(HEAVY)));
     }
     let spared: Vec<u32> = heavy
         .iter()
@@ -122,8 +122,8 @@ fn selective(model: &Model) -> Option<String> {
         format!(
             "{} of recall or more is lost at {names}; none of them spares general ability (mean loss on the \
              benchmarks at most {}).",
-            percent(HEAVY),
-            percent(SPARED)
+            whole_percent(HEAVY),
+            whole_percent(SPARED)
         )
     } else {
         let each: Vec<String> = spared
@@ -133,10 +133,10 @@ fn selective(model: &Model) -> Option<String> {
         format!(
             "{} of recall or more is lost at {names}; of these, {} spare{} general ability (mean loss on the \
              benchmarks at most {}: {}).",
-            percent(HEAVY),
+            whole_percent(HEAVY),
             blocks_text(&spared),
             if spared.len() == 1 { "s" } else { "" },
-            percent(SPARED),
+            whole_percent(SPARED),
             each.join("; ")
         )
     })

@@ -90,6 +90,8 @@ const TOP: f64 = 46.0;
 const BOTTOM: f64 = 44.0;
 const LEFT: f64 = 46.0;
 const LABEL: f64 = 12.0;
+/// Height of the row that names unjoined series.
+const KEY: f64 = 18.0;
 
 impl Figure {
     /// Every number, in the order drawn.
@@ -121,6 +123,13 @@ impl Figure {
         csv
     }
 
+    /// Where plots end and names of series begin: the same for all panels, so that they compare.
+    fn right(&self) -> f64 {
+        let joined = self.panels.iter().flat_map(|panel| &panel.series).filter(|series| series.joined);
+        let widest = joined.map(|series| width(&series.name, LABEL)).fold(6.0, f64::max);
+        WIDTH - widest.min(150.0) - 18.0
+    }
+
     /// One SVG for the page; its style is the page's.
     pub fn panel_svg(&self, index: usize) -> String {
         let panel = &self.panels[index];
@@ -130,7 +139,7 @@ impl Figure {
              <title id=\"{id}-t\">{}</title>\n<desc id=\"{id}-d\">{}</desc>\n{}</svg>\n",
             escape(&format!("{}: {}", self.title, panel.title)),
             escape(&panel.description()),
-            panel.draw()
+            panel.draw(self.right())
         )
     }
 
@@ -156,7 +165,7 @@ impl Figure {
         for (index, panel) in self.panels.iter().enumerate() {
             let x = gap + (index % 2) as f64 * (WIDTH + gap);
             let y = head + (index / 2) as f64 * (HEIGHT + gap);
-            let _ = write!(svg, "<g transform=\"translate({x} {y})\">\n{}</g>\n", panel.draw());
+            let _ = write!(svg, "<g transform=\"translate({x} {y})\">\n{}</g>\n", panel.draw(self.right()));
         }
         svg.push_str("</svg>\n");
         svg
@@ -228,12 +237,11 @@ impl Panel {
         text
     }
 
-    fn draw(&self) -> String {
+    fn draw(&self, right: f64) -> String {
         let mut svg = Svg::default();
-        let widest =
-            self.series.iter().filter(|series| series.joined).map(|series| width(&series.name, LABEL));
-        let right = WIDTH - widest.fold(6.0, f64::max).min(150.0) - 18.0;
-        let (left, top, bottom) = (LEFT, TOP, HEIGHT - BOTTOM);
+        let keyed = self.series.iter().any(|series| !series.joined);
+        let top = if keyed { TOP + KEY } else { TOP };
+        let (left, bottom) = (LEFT, HEIGHT - BOTTOM);
         let xs = self.points().flat_map(|point| {
             let (low, high) = point.x_interval.unwrap_or((point.x, point.x));
             [point.x, low, high]
@@ -248,7 +256,7 @@ impl Panel {
 
         svg.text("head", (0.0, 13.0), Anchor::Start, &self.title);
         svg.text("soft", (0.0, 31.0), Anchor::Start, &self.y.label);
-        for (value, text) in self.y.ticks(&y, 5) {
+        for (value, text) in self.y.ticks(&y, 6) {
             svg.line("grid", (left, y.at(value)), (right, y.at(value)));
             svg.text("soft", (left - 7.0, y.at(value) + 4.0), Anchor::End, &text);
         }
@@ -303,6 +311,7 @@ impl Panel {
             }
         }
         self.label_series(&mut svg, right, &at);
+        self.key(&mut svg);
         let labelled: Vec<_> = self
             .series
             .iter()
@@ -335,6 +344,16 @@ impl Panel {
             let _ = write!(text, ", n {n}");
         }
         text
+    }
+
+    /// Marks and names of unjoined series, in a row above the plot.
+    fn key(&self, svg: &mut Svg) {
+        let mut x = LEFT + 4.0;
+        for series in self.series.iter().filter(|series| !series.joined) {
+            svg.mark(series.style, (x, 44.0), "", "");
+            svg.text("soft", (x + 8.0, 48.0), Anchor::Start, &series.name);
+            x += 8.0 + width(&series.name, 11.0) + 16.0;
+        }
     }
 
     /// Names of joined series, at the right beside their last points, none over another.

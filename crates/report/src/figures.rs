@@ -135,9 +135,17 @@ fn benchmarks(study: &Study) -> Figure {
             })
             .collect()
     };
-    let accuracy = study.models.iter().filter_map(|model| {
-        panel(&model.label, block_axis(model), share_axis("accuracy"), styles(model, false))
+    // The same height for all, no taller than needed.
+    let highest = study.models.iter().flat_map(|model| {
+        let rows = model.rows.values().filter(|row| row.role == "benchmark" && row.metric == "acc");
+        rows.filter_map(|row| row.ci_high.or(Some(row.value)))
     });
+    let top = ((highest.fold(0.2, f64::max) * 5.0 - 1e-9).ceil() / 5.0).min(1.0);
+    let height = || Axis { range: Some((0.0, top)), ..share_axis("accuracy") };
+    let accuracy = study
+        .models
+        .iter()
+        .filter_map(|model| panel(&model.label, block_axis(model), height(), styles(model, false)));
     let perplexity = study.models.iter().filter_map(|model| {
         let y = Axis {
             label: "perplexity (log scale, lower is better)".into(),

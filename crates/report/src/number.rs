@@ -7,7 +7,12 @@ pub fn percent(share: f64) -> String {
     }
     let text = format!("{:.1}", share * 100.0);
     let text = if text == "-0.0" { "0.0".to_string() } else { text };
-    format!("{} %", text.replace('-', "−"))
+    format!("{}\u{202f}%", text.replace('-', "−"))
+}
+
+/// A round share as percent, for thresholds.
+pub fn whole_percent(share: f64) -> String {
+    format!("{:.0}\u{202f}%", share * 100.0)
 }
 
 /// Any number, three significant digits; powers of ten where it is very large or small.
@@ -71,7 +76,10 @@ mod tests {
 
     #[test]
     fn digits_are_fixed() {
-        assert_eq!([percent(0.9484), percent(-0.0001), percent(-0.25)], ["94.8 %", "0.0 %", "−25.0 %"]);
+        assert_eq!(
+            [percent(0.9484), percent(-0.0001), percent(-0.25)],
+            ["94.8\u{202f}%", "0.0\u{202f}%", "−25.0\u{202f}%"]
+        );
         assert_eq!([plain(1234.5), plain(0.01234), plain(2.5e9)], ["1234", "0.012", "2.5e9"]);
         assert_eq!([plain(f64::NAN), plain(f64::INFINITY), plain(0.0)], ["–", "∞", "0"]);
         assert_eq!([parameters(4_240_000), parameters(134_500_000), parameters(12)], ["4.2M", "134M", "12"]);

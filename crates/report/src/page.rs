@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use crate::depth;
 use crate::figure::Figure;
-use crate::number::{count, listing, percent, plain};
+use crate::number::{count, listing, plain, whole_percent};
 use crate::study::{Model, Study};
 use crate::svg::escape;
 use crate::theorem::{INFORMATIVE, VACUOUS};
@@ -48,15 +48,12 @@ pub fn page(study: &Study, figures: &[Figure]) -> String {
 fn lede(study: &Study) -> String {
     let labels: Vec<String> = study.models.iter().map(|model| model.label.clone()).collect();
     let changes = study.models.iter().map(|model| model.changes.len().saturating_sub(1)).max().unwrap_or(0);
-    let requests: u64 =
-        study.models.iter().filter_map(|model| model.recall("none")).map(|row| u64::from(row.n)).sum();
     format!(
-        "{} under up to {} intervention{}, on {} sequences they were found to recite or asked for: which attention \
-         blocks the reciting hangs on, and what bypassing them costs besides.",
+        "{}, each as it is and under up to {} intervention{}: which attention blocks the reciting of memorized text \
+         hangs on, and what bypassing them costs besides.",
         listing(&labels),
         count(changes as u64),
-        if changes == 1 { "" } else { "s" },
-        count(requests)
+        if changes == 1 { "" } else { "s" }
     )
 }
 
@@ -105,7 +102,7 @@ fn draw(figure: &Figure, study: &Study, html: &mut String) {
 fn best(model: &Model) -> Option<String> {
     let (change, recall, general) = model.best()?;
     Some(format!(
-        "{}: best is {}, recall −{}, benchmarks −{} (n {} and at least {} per benchmark).",
+        "{}: best is {}. Recall lost {}, n {}; benchmarks lost {}, n at least {} each.",
         model.label,
         change.phrase(),
         answer::loss_text(recall),
@@ -146,8 +143,8 @@ fn reading() -> String {
          mean over benchmarks treats them as independent.</dd>\n\
          <dt>Words of the answer</dt><dd>A block costs recall heavily from a relative loss of {}; a bypass spares general \
          ability up to a mean loss of {} on the benchmarks; fewer than {} items are pointed out.</dd>\n</dl>\n",
-        percent(answer::HEAVY),
-        percent(answer::SPARED),
+        whole_percent(answer::HEAVY),
+        whole_percent(answer::SPARED),
         missing::FEW
     )
 }

@@ -99,7 +99,7 @@ pub fn around_points(labels: &[((f64, f64), &str, usize)], marks: &[(f64, f64)],
 fn candidates() -> impl Iterator<Item = (f64, f64)> {
     let radii = [7.0, 10.0, 16.0, 24.0, 34.0, 46.0, 60.0];
     radii.into_iter().flat_map(|radius| {
-        [0.0f64, 60.0, 300.0, 180.0, 120.0, 240.0, 90.0, 270.0, 30.0, 330.0, 150.0, 210.0]
+        [45.0f64, 315.0, 135.0, 225.0, 0.0, 180.0, 70.0, 290.0, 110.0, 250.0, 20.0, 340.0, 160.0, 200.0]
             .into_iter()
             .map(move |degrees| (degrees.to_radians(), radius))
     })

@@ -61,7 +61,8 @@ impl Scale {
                 if self.low < 0.0 {
                     ticks.push((0.0, "never".to_string()));
                 }
-                ticks.extend((0..=top).step_by(step as usize).map(|power| {
+                let bottom = self.low.ceil().max(0.0) as u32;
+                ticks.extend((bottom..=top).step_by(step as usize).map(|power| {
                     let value = 2f64.powi(power as i32);
                     (value, format!("{value}"))
                 }));
@@ -148,6 +149,7 @@ mod tests {
         check(Spread::Linear, (-0.1, 0.3), 4, &["−0.1", "0.0", "0.1", "0.2", "0.3"]);
         check(Spread::Log, (0.01, 1000.0), 6, &["10⁻²", "10⁻¹", "1", "10", "100", "10³"]);
         check(Spread::Log, (0.2, 3.0), 6, &["0.2", "0.5", "1", "2"]);
+        check(Spread::Doublings, (4.0, 8.0), 8, &["4", "8"]);
         check(Spread::Doublings, (0.0, 8.0), 8, &["never", "1", "2", "4", "8"]);
     }
 

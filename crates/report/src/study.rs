@@ -225,7 +225,7 @@ impl Model {
             && stderr > 0.0
         {
             let half = Z * stderr / base;
-            return Some(Loss { value, low: value - half, high: value + half, n });
+            return Some(Loss { value, low: value - half, high: (value + half).min(1.0), n });
         }
         Some(Loss {
             value,

@@ -34,7 +34,7 @@ fn one(model: &Model, text: &mut String) {
     let worst = crate::figures::telling(model);
     if let Some((change, recall, general)) = model.best() {
         text.push_str(&format!(
-            "  best trade-off: {} (recall −{}, benchmarks −{})\n",
+            "  best trade-off: {} (recall lost {} %, benchmarks lost {} %)\n",
             change.phrase(),
             share(recall.value),
             share(general.value)
@@ -46,7 +46,7 @@ fn one(model: &Model, text: &mut String) {
         .max_by(|a, b| a.1.value.total_cmp(&b.1.value))
     {
         text.push_str(&format!(
-            "  most recall lost by one block: {} (−{}, 95 % interval {} to {})\n",
+            "  most recall lost by one block: {} ({} %, 95 % interval {} to {})\n",
             change.phrase(),
             share(loss.value),
             share(loss.low),
@@ -152,7 +152,7 @@ fn lay_out(model: &Model, columns: &[Column], rows: &[&Change], text: &mut Strin
 
 /// A share in percent, without the sign.
 fn share(value: f64) -> String {
-    crate::number::percent(value).trim_end_matches(" %").to_string()
+    crate::number::percent(value).trim_end_matches("\u{202f}%").to_string()
 }
 
 fn cell(value: Option<f64>) -> String {

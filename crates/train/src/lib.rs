@@ -65,7 +65,7 @@ pub struct Params {
     #[arg(long, default_value_t = 256)]
     pub context: usize,
     /// Windows of a step
-    #[arg(long, default_value_t = 4)]
+    #[arg(long, default_value_t = 2)]
     pub batch: usize,
     /// Highest learning rate
     #[arg(long, default_value_t = 2e-3)]
