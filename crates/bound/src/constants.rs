@@ -273,6 +273,12 @@ fn check(spec: &Spec, weights: &Weights<f64>) -> Result<()> {
         finite("rotary frequencies", &rotary.inv_freq)?;
     }
     for (index, block) in weights.blocks.iter().enumerate() {
+        if spec.norm == NormKind::Layer && (block.q_norm.is_some() || block.k_norm.is_some()) {
+            return refuse(format!("block {index}: query and key norms are covered as RMS norms only"));
+        }
+        if block.q_norm.is_some() != block.k_norm.is_some() {
+            return refuse(format!("block {index}: queries and keys are normalised both or not at all"));
+        }
         let named = |name: &str| format!("block {index}: {name}");
         for (name, norm) in
             [("norm before attention", &block.attn_norm), ("norm before the mlp", &block.mlp_norm)]

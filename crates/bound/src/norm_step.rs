@@ -47,6 +47,15 @@ mod tests {
         assert!((moved / bound - 1.0).abs() < 1e-12, "{moved} {bound}");
     }
 
+    /// From `t = 1` on the direction may turn round: `-x` is at `t = 2`, and just beyond the origin at `t = 1`.
+    #[test]
+    fn the_opposite_state_attains_the_jump() {
+        for t in [1.0 + 1e-9, 2.0] {
+            let bound = norm_step(t, 4, 0.5, 2.0);
+            assert!((bound - 4.0).abs() < 1e-9, "{bound}");
+        }
+    }
+
     #[test]
     fn chord_is_an_angle() {
         for t in [1e-12, 0.1, 0.5, 0.999] {

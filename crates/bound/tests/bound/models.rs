@@ -77,7 +77,9 @@ impl Noise {
         let n_blocks = 2 + self.below(3);
         let vocab = 12 + self.below(30);
         let (layer, gated, rotary, biases, qk_norm) =
-            (self.coin(), self.coin(), self.coin(), self.coin(), self.below(4) == 0);
+            (self.coin(), self.coin(), self.coin(), self.coin(), self.below(3) == 0);
+        // Norms of queries and keys are RMS norms; only models of that kind have them.
+        let qk_norm = qk_norm && !layer;
         let positions = if rotary {
             let half = 1 + self.below(d_head / 2);
             let inv_freq = (0..half).map(|i| 100f64.powf(-(i as f64) / half as f64)).collect();

@@ -12,7 +12,6 @@ pub enum Mistake {
     None,
     HalfAttention,
     HalfMlp,
-    NoChordJump,
     NoEpsilon,
     NoMean,
     HeadsByMaximum,
@@ -75,6 +74,11 @@ pub fn spectral(a: &Rows) -> f64 {
 fn largest_eigenvalue(mut s: Rows) -> f64 {
     let n = s.len();
     for _ in 0..60 {
+        let total: f64 = s.iter().flatten().map(|x| x * x).sum();
+        let diagonal: f64 = (0..n).map(|i| s[i][i] * s[i][i]).sum();
+        if total - diagonal <= 1e-28 * total {
+            break;
+        }
         for p in 0..n {
             for q in p + 1..n {
                 if s[p][q].abs() < 1e-300 {
@@ -348,8 +352,7 @@ impl Plain<'_> {
     fn step(&self, rho: f64, u: &[f64], s: f64) -> f64 {
         let root = (u.len() as f64).sqrt();
         let t = rho / (root * s);
-        let jump = if self.mistake == Mistake::NoChordJump { 2f64.sqrt() } else { 2.0 };
-        let chi = if t < 1.0 { 2.0 * (t.asin() / 2.0).sin() } else { jump };
+        let chi = if t < 1.0 { 2.0 * (t.asin() / 2.0).sin() } else { 2.0 };
         (root * chi).min(norm(u) + root)
     }
 
@@ -368,6 +371,7 @@ impl Plain<'_> {
             let kv = h * spec.n_kv_heads / spec.n_heads;
             let wq = self.folded(&w.qkv, &w.attn_norm, h * dh, dh);
             let wk = self.folded(&w.qkv, &w.attn_norm, spec.d_query() + kv * dh, dh);
+            let gamma = c * self.size(&wq) * self.size(&wk) * stretch * stretch;
             // Columns turned, so that u W~ R is one matrix.
             let turn = |w: &Rows, i: usize| -> Rows { w.iter().map(|row| self.turned(row, i)).collect() };
             let wq = turn(&wq, i);
@@ -378,9 +382,6 @@ impl Plain<'_> {
                     let on = |w: &Rows, y: &[f64]| norm(&w.iter().map(|row| dot(row, y)).collect::<Vec<_>>());
                     let alpha = c * on(&wq, &minus(&head.k[j], &mean));
                     let beta = c * on(&wk, &head.q[i]);
-                    let untwisted = self.folded(&w.qkv, &w.attn_norm, h * dh, dh);
-                    let keys = self.folded(&w.qkv, &w.attn_norm, spec.d_query() + kv * dh, dh);
-                    let gamma = c * self.size(&untwisted) * self.size(&keys) * stretch * stretch;
                     alpha * r[i] + beta * r[j] + gamma * r[i] * r[j]
                 })
                 .map(|eps| if self.mistake == Mistake::QuarterBox { eps / 4.0 } else { eps })
