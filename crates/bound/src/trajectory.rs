@@ -29,7 +29,12 @@ pub(crate) fn propagate(
 ) -> Vec<Vec<f64>> {
     (from..points.len())
         .map(|block| {
+            let first = rho[0] + margin(&points[block], 0);
             rho = step(constants, block, &points[block], &plan.blocks[block], &rho);
+            // Theorem B1: no bypass changes token 0; what is left is the rounding of the runs.
+            if plan.only_identity {
+                rho[0] = first;
+            }
             rho.clone()
         })
         .collect()

@@ -24,9 +24,10 @@ fn describe() {
 fn a_table_that_is_not_there_is_refused() {
     let folder = tempfile::tempdir().unwrap();
     let place = folder.path().join("out");
-    let empty = folder.path().to_str().unwrap();
     let model = concat!(env!("CARGO_MANIFEST_DIR"), "/../../data/tiny/neox-parallel");
-    let output = run(&["--model", model, "--requests", empty, "--out", place.to_str().unwrap()]);
-    assert_eq!(output.status.code(), Some(3), "{}", String::from_utf8_lossy(&output.stderr));
+    let output = run(&["--model", model, "--requests", model, "--out", place.to_str().unwrap()]);
+    let told = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(3), "{told}");
+    assert!(told.contains("no table `request`"), "{told}");
     assert!(!place.exists());
 }

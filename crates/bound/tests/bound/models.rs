@@ -112,7 +112,9 @@ impl Noise {
             eos_tokens: vec![0],
         };
         let width = spec.d_query() + 2 * spec.d_kv();
-        let embed = Arc::new(Matrix::new(vocab, d_model, self.values(vocab * d_model, 1.0)));
+        // Small states feel epsilon.
+        let size = [1.0, 0.03][self.below(2)];
+        let embed = Arc::new(Matrix::new(vocab, d_model, self.values(vocab * d_model, size)));
         let blocks = (0..n_blocks)
             .map(|_| Block {
                 attn_norm: self.norm(d_model, layer && biases),
@@ -128,7 +130,7 @@ impl Noise {
             .collect();
         let weights = Weights {
             embed: embed.clone(),
-            positions: (!rotary).then(|| Matrix::new(64, d_model, self.values(64 * d_model, 1.0))),
+            positions: (!rotary).then(|| Matrix::new(64, d_model, self.values(64 * d_model, size))),
             project_in: None,
             blocks,
             final_norm: Some(self.norm(d_model, layer && biases)),

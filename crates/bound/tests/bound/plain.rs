@@ -2,9 +2,8 @@
 //! rotations, every prefix tried; its own forward pass. Shares no line with the crate. It can be made wrong on
 //! purpose, so that the tests show that a wrong theorem would be seen.
 
+use crate::algebra::{Rows, activation, dot, minus, norm, spectral, times, transposed};
 use rote_model::{Activation, Linear, MlpKind, Model, Norm, NormKind, Positions, Residual};
-
-pub type Rows = Vec<Vec<f64>>;
 
 /// A deliberate mistake.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -42,74 +41,6 @@ pub struct Block {
 pub struct Plain<'a> {
     pub model: &'a Model<f64>,
     pub mistake: Mistake,
-}
-
-fn dot(a: &[f64], b: &[f64]) -> f64 {
-    a.iter().zip(b).map(|(a, b)| a * b).sum()
-}
-
-pub fn norm(a: &[f64]) -> f64 {
-    dot(a, a).sqrt()
-}
-
-fn minus(a: &[f64], b: &[f64]) -> Vec<f64> {
-    a.iter().zip(b).map(|(a, b)| a - b).collect()
-}
-
-fn times(a: &Rows, b: &Rows) -> Rows {
-    a.iter()
-        .map(|row| (0..b[0].len()).map(|c| (0..b.len()).map(|k| row[k] * b[k][c]).sum()).collect())
-        .collect()
-}
-
-fn transposed(a: &Rows) -> Rows {
-    (0..a[0].len()).map(|c| a.iter().map(|row| row[c]).collect()).collect()
-}
-
-/// Spectral norm by cyclic Jacobi rotations of the Gram matrix.
-pub fn spectral(a: &Rows) -> f64 {
-    largest_eigenvalue(times(a, &transposed(a))).max(0.0).sqrt()
-}
-
-fn largest_eigenvalue(mut s: Rows) -> f64 {
-    let n = s.len();
-    for _ in 0..60 {
-        let total: f64 = s.iter().flatten().map(|x| x * x).sum();
-        let diagonal: f64 = (0..n).map(|i| s[i][i] * s[i][i]).sum();
-        if total - diagonal <= 1e-28 * total {
-            break;
-        }
-        for p in 0..n {
-            for q in p + 1..n {
-                if s[p][q].abs() < 1e-300 {
-                    continue;
-                }
-                let theta = (s[q][q] - s[p][p]) / (2.0 * s[p][q]);
-                let t = theta.signum() / (theta.abs() + (theta * theta + 1.0).sqrt());
-                let (c, sn) = (1.0 / (t * t + 1.0).sqrt(), t / (t * t + 1.0).sqrt());
-                for k in 0..n {
-                    let (a, b) = (s[k][p], s[k][q]);
-                    (s[k][p], s[k][q]) = (c * a - sn * b, sn * a + c * b);
-                }
-                for k in 0..n {
-                    let (a, b) = (s[p][k], s[q][k]);
-                    (s[p][k], s[q][k]) = (c * a - sn * b, sn * a + c * b);
-                }
-            }
-        }
-    }
-    (0..n).map(|i| s[i][i]).fold(f64::NEG_INFINITY, f64::max)
-}
-
-pub fn activation(act: Activation, x: f64) -> f64 {
-    match act {
-        Activation::GeluErf => 0.5 * x * libm::erfc(-x / 2f64.sqrt()),
-        Activation::GeluTanh => {
-            0.5 * x * (1.0 + ((2.0 / std::f64::consts::PI).sqrt() * (x + 0.044715 * x.powi(3))).tanh())
-        }
-        Activation::Relu => x.max(0.0),
-        Activation::Silu => x / (1.0 + (-x).exp()),
-    }
 }
 
 impl Plain<'_> {
@@ -230,9 +161,10 @@ impl Plain<'_> {
             let p: Rows = (0..x.len())
                 .map(|i| {
                     let seen = |j: usize| j >= self.from(index, i) && j <= i;
-                    let e: Vec<f64> = (0..x.len())
-                        .map(|j| if seen(j) { (spec.score_scale * dot(&q[i], &k[j])).exp() } else { 0.0 })
-                        .collect();
+                    let score = |j: usize| spec.score_scale * dot(&q[i], &k[j]);
+                    let top = (0..x.len()).filter(|&j| seen(j)).map(score).fold(f64::NEG_INFINITY, f64::max);
+                    let weight = |j: usize| if seen(j) { (score(j) - top).exp() } else { 0.0 };
+                    let e: Vec<f64> = (0..x.len()).map(weight).collect();
                     let sum: f64 = e.iter().sum();
                     e.iter().map(|e| e / sum).collect()
                 })
