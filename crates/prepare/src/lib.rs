@@ -73,8 +73,8 @@ pub struct Params {
 impl Stage for Prepare {
     const NAME: &'static str = "prepare";
     const ABOUT: &'static str = "Turn sequences and benchmark files into requests in a model's tokens";
-    const EXAMPLE: &'static str = "rote-prepare --model data/neox --sequences data/records.jsonl \
-                                   --prefix 32 --suffix 32 --task lambada_openai=data/lastword.jsonl \
+    const EXAMPLE: &'static str = "rote-prepare --model data/demo/gpt_neox --sequences data/demo/records.jsonl \
+                                   --prefix 32 --suffix 32 --task lambada_openai=data/demo/lambada.jsonl \
                                    --out requests";
     type Inputs = Inputs;
     type Params = Params;

@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use crate::depth;
 use crate::figure::Figure;
-use crate::number::{count, listing, plain, whole_percent};
+use crate::number::{count, listing, whole_percent};
 use crate::study::{Model, Study};
 use crate::svg::escape;
 use crate::theorem::{INFORMATIVE, VACUOUS};
@@ -106,8 +106,8 @@ fn best(model: &Model) -> Option<String> {
         model.label,
         change.phrase(),
         answer::loss_text(recall),
-        answer::loss_text(general),
         recall.n,
+        answer::loss_text(general),
         general.n
     ))
 }
@@ -123,8 +123,7 @@ fn tightness(study: &Study, html: &mut String) {
         html,
         "<p>How near each bound comes: the ratio of bound to measured value over all positions where there is a \
          difference. A bound is called informative up to a median ratio of {}, and is said to say nothing from {} on.</p>",
-        plain(INFORMATIVE),
-        plain(VACUOUS)
+        INFORMATIVE, VACUOUS
     );
     for model in &study.models {
         html.push_str(&tables::bounds(model));

@@ -12,13 +12,18 @@ use crate::suite::{falls_with_skill, metric_title};
 use crate::svg::escape;
 use crate::theorem::{rank, theorem, verdict};
 
+/// Without the sign of percent: the value above carries it.
+fn bare(text: &str) -> &str {
+    text.trim_end_matches("\u{202f}%")
+}
+
 /// A value with its interval and n, small.
 fn row_cell(row: Option<&Summary>) -> String {
     let Some(row) = row else { return "<td>–</td>".to_string() };
     let share = !falls_with_skill(&row.metric) && row.metric != "entropy";
     let write = |value: f64| if share { percent(value) } else { plain(value) };
     let interval = match row.ci_low.zip(row.ci_high) {
-        Some((low, high)) => format!("{} to {}, ", write(low), write(high)),
+        Some((low, high)) => format!("{} to {}, ", bare(&write(low)), bare(&write(high))),
         None => String::new(),
     };
     format!("<td>{}<br><small>{interval}n {}</small></td>", write(row.value), row.n)
@@ -30,8 +35,8 @@ fn loss_cell(loss: Option<Loss>) -> String {
             format!(
                 "<td>{}<br><small>{} to {}</small></td>",
                 percent(loss.value),
-                percent(loss.low),
-                percent(loss.high)
+                bare(&percent(loss.low)),
+                bare(&percent(loss.high))
             )
         }
         None => "<td>–</td>".to_string(),

@@ -137,6 +137,7 @@ fn scores(family: &str, suites: &[&str]) -> (Vec<Score>, Vec<Summary>) {
                     n: items.len() as u32,
                     baseline,
                     relative_change: (baseline != 0.0).then(|| (mean - baseline) / baseline),
+                    ..Summary::default()
                 });
             };
             add(None, (0..group.n).collect());
@@ -153,6 +154,7 @@ fn scores(family: &str, suites: &[&str]) -> (Vec<Score>, Vec<Summary>) {
                 document: None,
                 role: group.role.into(),
                 seen: None,
+                prefix: None,
                 value: value(item),
             }));
         }
@@ -302,6 +304,10 @@ fn the_page_needs_nothing_else() {
         assert!(svg.contains("<style>") && svg.contains("<desc") && !svg.contains("var(--"), "{name}");
         assert!(!svg.contains("NaN") && !svg.contains("inf"), "{name}");
     }
+    assert!(
+        page.contains("GPT-Neo 4.3M · 8 blocks: best is block 6. Recall lost 96.7\u{202f}% ("),
+        "best set"
+    );
     for promised in ["GPT-NeoX 4.2M · 8 blocks", "GPT-Neo 4.3M · 8 blocks", "(J1)", "ARC-Easy and PIQA"] {
         assert!(page.contains(promised), "{promised}");
     }
@@ -434,6 +440,7 @@ fn what_does_not_fit_is_refused() {
         n: 3,
         baseline: 1.0,
         relative_change: None,
+        ..Summary::default()
     };
     let summary =
         |name: &str, rows: Vec<Summary>| made.artifact(name, "gpt_neox", |output| write(output, rows));

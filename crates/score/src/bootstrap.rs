@@ -41,14 +41,17 @@ impl Table {
 /// not on threads.
 pub fn resample(table: &Table, replicates: usize, seed: u64) -> Vec<Vec<f64>> {
     let n = table.items();
+    let seeded = ChaCha8Rng::seed_from_u64(seed);
     (0..replicates)
         .into_par_iter()
         .map(|replicate| {
-            let mut random = ChaCha8Rng::seed_from_u64(seed);
+            let mut random = seeded.clone();
             random.set_stream(replicate as u64);
+            let mut bytes = vec![0; 4 * n];
+            random.fill_bytes(&mut bytes);
             let mut counts = vec![0u32; n];
-            for _ in 0..n {
-                counts[((u64::from(random.next_u32()) * n as u64) >> 32) as usize] += 1;
+            for word in bytes.as_chunks::<4>().0 {
+                counts[((u64::from(u32::from_le_bytes(*word)) * n as u64) >> 32) as usize] += 1;
             }
             let mut sums = vec![0.0; table.columns];
             for (item, &count) in counts.iter().enumerate().filter(|(_, count)| **count > 0) {
