@@ -26,7 +26,7 @@ pub fn page(study: &Study, figures: &[Figure]) -> String {
     }
     if study.models.iter().any(|model| !model.rows.is_empty()) {
         html.push_str(
-            "<h2 id=\"results\">All results</h2>\n<p>Each value with its 95 % interval and number of items; the best \
+            "<h2 id=\"results\">All results</h2>\n<p>Each value with its 95 % interval; the number of items stands in the first row and holds below it unless said otherwise. The best \
              trade-off is set bold.</p>\n",
         );
         for model in study.models.iter().filter(|model| !model.rows.is_empty()) {
