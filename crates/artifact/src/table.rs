@@ -42,7 +42,7 @@ macro_rules! table {
         $($column:ident: $kind:ty, $meaning:literal;)*
     }) => {
         $(#[$doc])*
-        #[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
+        #[derive(Clone, Debug, Default, PartialEq, serde::Serialize, serde::Deserialize)]
         pub struct $row { $(#[doc = $meaning] pub $column: $kind,)* }
 
         impl $crate::Table for $row {

@@ -71,6 +71,7 @@ table! { "score", version 1,
         document: Option<u32>, "document, for metrics of documents";
         role: String, "role of the request";
         seen: Option<u32>, "times shown in training; null where unknown";
+        prefix: Option<u32>, "tokens given, for a sequence; null for a document";
         value: f64, "value, in the metric's unit";
     }
 }
@@ -82,6 +83,7 @@ table! { "summary", version 1,
         suite: String, "`memorization` or the task's name";
         role: String, "role of the requests";
         seen: Option<u32>, "times shown in training, for a group of equal count; null for all of the role";
+        prefix: Option<u32>, "tokens given, for a group of equal prefixes; null for all of the role";
         metric: String, "metric";
         value: f64, "value, in the metric's unit";
         stderr: Option<f64>, "standard error; null where there is none";
@@ -90,6 +92,12 @@ table! { "summary", version 1,
         n: u32, "items";
         baseline: f64, "the value at `none`";
         relative_change: Option<f64>, "(value - baseline) / baseline; null where the baseline is 0";
+        interval: String, "how the interval was made: `wilson`, `student`, `delong` or `bootstrap`";
+        difference: f64, "value - baseline";
+        difference_low: Option<f64>, "lower end of the difference's 95 % interval, paired bootstrap over items; null at `none`";
+        difference_high: Option<f64>, "upper end of it";
+        p_value: Option<f64>, "two-sided, of no difference, from the same resamples; null at `none`";
+        p_adjusted: Option<f64>, "the same after Holm's correction over all changes of the group and metric";
     }
 }
 

@@ -10,9 +10,13 @@
 mod batch;
 mod capture;
 mod greedy;
+mod means;
 mod pass;
+mod subject;
 mod sweep;
 
 pub use batch::batches;
 pub use capture::{Captured, capture};
+pub use means::attention_means;
+pub use subject::{check_tokens, load_subject, subject};
 pub use sweep::{Answer, Sweep};

@@ -1,1 +1,113 @@
-//! intervene
+//! `rote-intervene`: every request under every intervention of the plan.
+//!
+//! Writes `outcome` (one row per scored token) and `item` (one per request), both in order of request, then
+//! intervention, then position, whatever the batches. `none` is always among the interventions.
+
+use std::path::PathBuf;
+
+use anyhow::{Context as _, Result, ensure};
+use clap::Args;
+use rote_artifact::tables::{Item, Outcome, Request};
+use rote_artifact::{Misfit, TableWriter, read};
+use rote_engine::{Sweep, attention_means, check_tokens, load_subject};
+use rote_model::Real;
+use rote_plan::unfold;
+use rote_stage::Output;
+use rote_stage::{Compute, Context, Stage};
+use serde::Serialize;
+
+/// The stage.
+pub struct Intervene;
+
+/// What it reads.
+#[derive(Args)]
+pub struct Inputs {
+    /// Model: a folder in Hugging Face layout, a .gguf file, or a hub id with @revision
+    #[arg(long, value_name = "MODEL")]
+    pub model: PathBuf,
+    /// Requests to answer
+    #[arg(long, value_name = "REQUEST")]
+    pub requests: PathBuf,
+    /// Activations (attn_out of every block) whose means attn.mean puts in attention's place
+    #[arg(long, value_name = "ACTIVATION")]
+    pub reference: Option<PathBuf>,
+}
+
+/// What it can be told.
+#[derive(Args, Serialize)]
+pub struct Params {
+    /// Intervention, such as attn.identity@5, attn.identity@each, attn.zero@18-23 (repeatable); `none` is
+    /// always included
+    #[arg(long, value_name = "CHANGE", default_value = "attn.identity@each")]
+    pub change: Vec<String>,
+    /// Decode the free-running greedy continuation as well
+    #[arg(long)]
+    pub generate: bool,
+    #[command(flatten)]
+    #[serde(flatten)]
+    #[expect(missing_docs, reason = "clap takes a doc comment here for the command's own")]
+    pub compute: Compute,
+}
+
+impl Stage for Intervene {
+    const NAME: &'static str = "intervene";
+    const ABOUT: &'static str = "Answers every request under every intervention";
+    const EXAMPLE: &'static str = "rote-intervene --model data/demo/gpt_neox --requests memorized \
+                                   --change attn.identity@each --generate --out outcomes";
+    type Inputs = Inputs;
+    type Params = Params;
+
+    fn run(inputs: &Inputs, params: &Params, output: &Output, context: &Context) -> Result<()> {
+        match params.compute.dtype.as_str() {
+            "f64" => run::<f64>(inputs, params, output, context),
+            _ => run::<f32>(inputs, params, output, context),
+        }
+    }
+}
+
+fn run<T: Real>(inputs: &Inputs, params: &Params, output: &Output, context: &Context) -> Result<()> {
+    let requests: Vec<Request> = read(&inputs.requests)?;
+    ensure!(!requests.is_empty(), Misfit("there are no requests to answer".to_string()));
+    let (loaded, subject) = load_subject::<T>(&inputs.model)?;
+    let model = &loaded.model;
+    let changes = unfold(&params.change, model.spec.n_blocks).context("--change")?;
+    check_tokens(&requests, model.spec.vocab)?;
+    output.add_subject(subject);
+    let means =
+        inputs.reference.as_deref().map(|folder| attention_means::<T>(folder, &model.spec)).transpose()?;
+
+    let names: Vec<String> = changes.iter().map(ToString::to_string).collect();
+    let mut outcomes = TableWriter::<Outcome>::new(output);
+    let mut items = TableWriter::<Item>::new(output);
+    let meter = context.meter("intervene", requests.len() as u64);
+    let sweep = Sweep::new(model, &changes, means.as_deref(), params.generate, context.batch)?;
+    sweep.run(&requests, &mut |request, answers| {
+        for (change, answer) in names.iter().zip(answers) {
+            let matched = answer.matched(&request.continuation);
+            items.extend([Item {
+                change: change.clone(),
+                request: request.request,
+                logprob: answer.logprob(),
+                matched: matched as u32,
+                exact_match: matched == request.continuation.len(),
+            }])?;
+            let tokens = request.continuation.iter().zip(&answer.readouts).enumerate();
+            outcomes.extend(tokens.map(|(position, (&token, out))| Outcome {
+                change: change.clone(),
+                request: request.request,
+                position: position as u32,
+                token,
+                logprob: out.logprob,
+                argmax: out.argmax,
+                argmax_logprob: out.argmax_logprob,
+                entropy: out.entropy,
+                deviation: out.deviation,
+                generated: answer.generated.as_ref().map(|tokens| tokens[position]),
+            }))?;
+        }
+        meter.add(1);
+        Ok(())
+    })?;
+    outcomes.finish()?;
+    items.finish()
+}

@@ -5,7 +5,7 @@
 
 use rayon::prelude::*;
 
-use crate::kernels::{LANES, fold, largest, wide};
+use crate::kernels::{LANES, fold, largest, wide_fn};
 use crate::state::KeysValues;
 use crate::{Real, Spec};
 
@@ -35,7 +35,7 @@ pub(crate) fn attend<T: Real>(spec: &Spec, tasks: Vec<Task<'_, T>>) {
     let width = spec.d_query();
     let pieces: Vec<_> = tasks.into_iter().flat_map(|task| task.pieces(width)).collect();
     pieces.into_par_iter().for_each_init(Vec::new, |scores, mut piece| {
-        wide(|| piece.run(spec, scores, &mut |_, _, _| {}));
+        mix(&mut piece, spec, scores, &mut |_, _, _| {});
     });
 }
 
@@ -45,14 +45,35 @@ pub(crate) fn attend_with_weights<T: Real>(spec: &Spec, mut task: Task<'_, T>) -
     let keys = task.first + new;
     let mut weights = vec![T::ZERO; spec.n_heads * new * keys];
     let mut scores = Vec::new();
-    wide(|| {
-        task.run(spec, &mut scores, &mut |head, query, row| {
-            let at = (head * new + query) * keys;
-            let len = row.len().min(keys);
-            weights[at..at + len].copy_from_slice(&row[..len]);
-        });
+    mix(&mut task, spec, &mut scores, &mut |head, query, row| {
+        let at = (head * new + query) * keys;
+        let len = row.len().min(keys);
+        weights[at..at + len].copy_from_slice(&row[..len]);
     });
     weights
+}
+
+wide_fn! {
+/// Runs a task. `each(head, query, weights)` is shown the weights over positions from 0 on.
+fn mix<T>(
+    task: &mut Task<'_, T>,
+    spec: &Spec,
+    scores: &mut Vec<T>,
+    each: &mut dyn FnMut(usize, usize, &[T]),
+) {
+    let new = task.out.len() / spec.d_query();
+    for head in 0..spec.n_heads {
+        let mut query = 0;
+        while query + GROUP <= new {
+            task.group::<GROUP>(spec, head, query, scores, each);
+            query += GROUP;
+        }
+        while query < new {
+            task.group::<1>(spec, head, query, scores, each);
+            query += 1;
+        }
+    }
+}
 }
 
 impl<'a, T: Real> Task<'a, T> {
@@ -73,23 +94,6 @@ impl<'a, T: Real> Task<'a, T> {
             .collect()
     }
 
-    /// `each(head, query, weights)` is shown the weights over positions from 0 on.
-    #[inline(always)]
-    fn run(&mut self, spec: &Spec, scores: &mut Vec<T>, each: &mut impl FnMut(usize, usize, &[T])) {
-        let new = self.out.len() / spec.d_query();
-        for head in 0..spec.n_heads {
-            let mut query = 0;
-            while query + GROUP <= new {
-                self.group::<GROUP>(spec, head, query, scores, each);
-                query += GROUP;
-            }
-            while query < new {
-                self.group::<1>(spec, head, query, scores, each);
-                query += 1;
-            }
-        }
-    }
-
     #[inline(always)]
     fn group<const N: usize>(
         &mut self,
@@ -97,7 +101,7 @@ impl<'a, T: Real> Task<'a, T> {
         head: usize,
         query: usize,
         scores: &mut Vec<T>,
-        each: &mut impl FnMut(usize, usize, &[T]),
+        each: &mut dyn FnMut(usize, usize, &[T]),
     ) {
         let d = spec.d_head;
         let kv_head = head / (spec.n_heads / spec.n_kv_heads);

@@ -20,22 +20,34 @@ const DEPTH: usize = 512;
 /// Elements below which a pass over rows stays on one thread.
 const SMALL: usize = 1 << 14;
 
-/// Runs `work` compiled for fused multiply-add and 256-bit vectors where the processor has them.
-#[inline(always)]
-pub(crate) fn wide<R>(work: impl FnOnce() -> R) -> R {
-    #[cfg(target_arch = "x86_64")]
-    {
-        #[target_feature(enable = "avx2,fma")]
-        unsafe fn go<R>(work: impl FnOnce() -> R) -> R {
-            work()
+/// Declares a function whose body is compiled twice: for any processor, and for fused multiply-add and 256-bit
+/// vectors, which is taken where the processor has them. The bits are the same. Bodies may only call what is
+/// `#[inline(always)]`: anything else would be compiled once, without.
+macro_rules! wide_fn {
+    ($(#[$meta:meta])* $vis:vis fn $name:ident<$real:ident $(, $other:ident: $bound:path)*>(
+        $($arg:ident: $kind:ty),* $(,)?
+    ) $(-> $result:ty)? $body:block) => {
+        $(#[$meta])*
+        $vis fn $name<$real: $crate::Real $(, $other: $bound)*>($($arg: $kind),*) $(-> $result)? {
+            #[inline(always)]
+            fn body<$real: $crate::Real $(, $other: $bound)*>($($arg: $kind),*) $(-> $result)? $body
+
+            #[cfg(target_arch = "x86_64")]
+            {
+                #[target_feature(enable = "avx2,fma")]
+                fn wide<$real: $crate::Real $(, $other: $bound)*>($($arg: $kind),*) $(-> $result)? {
+                    body::<$real $(, $other)*>($($arg),*)
+                }
+                if std::arch::is_x86_feature_detected!("avx2") && std::arch::is_x86_feature_detected!("fma") {
+                    // SAFETY: the processor has what `wide` is compiled for.
+                    return unsafe { wide::<$real $(, $other)*>($($arg),*) };
+                }
+            }
+            body::<$real $(, $other)*>($($arg),*)
         }
-        if std::arch::is_x86_feature_detected!("avx2") && std::arch::is_x86_feature_detected!("fma") {
-            // SAFETY: the processor has what `go` is compiled for.
-            return unsafe { go(work) };
-        }
-    }
-    work()
+    };
 }
+pub(crate) use wide_fn;
 
 /// `y[m, n] = x[m, k] W[n, k]^T` for the rows `out` of `W`; rows of `x` and `y` are contiguous.
 pub(crate) fn product<T: Real>(y: &mut [T], x: &[T], weight: &Matrix<T>, out: std::ops::Range<usize>) {
@@ -124,15 +136,11 @@ fn multiply<T: Real>(
 /// Calls `each(index, row)` for the rows of width `width`, on all threads where that pays.
 pub(crate) fn for_rows<T: Real>(data: &mut [T], width: usize, each: impl Fn(usize, &mut [T]) + Sync) {
     if data.len() < SMALL {
-        wide(|| data.chunks_exact_mut(width).enumerate().for_each(|(index, row)| each(index, row)));
+        data.chunks_exact_mut(width).enumerate().for_each(|(index, row)| each(index, row));
     } else {
         let rows = (SMALL / 4 / width).max(1);
         data.par_chunks_mut(rows * width).enumerate().for_each(|(chunk, data)| {
-            wide(|| {
-                data.chunks_exact_mut(width)
-                    .enumerate()
-                    .for_each(|(index, row)| each(chunk * rows + index, row));
-            });
+            data.chunks_exact_mut(width).enumerate().for_each(|(index, row)| each(chunk * rows + index, row));
         });
     }
 }
@@ -145,10 +153,8 @@ pub(crate) fn for_rows2<T: Real>(
 ) {
     let rows = if a.0.len() < SMALL { usize::MAX / a.1.max(b.1) } else { (SMALL / 4 / a.1).max(1) };
     let work = |(chunk, (a_data, b_data)): (usize, (&mut [T], &mut [T]))| {
-        wide(|| {
-            let pairs = a_data.chunks_exact_mut(a.1).zip(b_data.chunks_exact_mut(b.1));
-            pairs.enumerate().for_each(|(index, (x, y))| each(chunk * rows + index, x, y));
-        });
+        let pairs = a_data.chunks_exact_mut(a.1).zip(b_data.chunks_exact_mut(b.1));
+        pairs.enumerate().for_each(|(index, (x, y))| each(chunk * rows + index, x, y));
     };
     if a.0.len() < SMALL {
         work((0, (a.0, b.0)));

@@ -1,44 +1,69 @@
 //! Activations of the MLP, with the bias in the same pass.
 
-use crate::kernels::{for_rows, for_rows2};
+use crate::kernels::{for_rows, for_rows2, wide_fn};
 use crate::{Activation, Real};
+
+/// A function of one value. A type, so that a loop over it is compiled for it alone.
+pub(crate) trait Act {
+    fn apply<T: Real>(x: T) -> T;
+}
+
+struct GeluErf;
+struct GeluTanh;
+struct Relu;
+struct Silu;
+
+impl Act for GeluErf {
+    #[inline(always)]
+    fn apply<T: Real>(x: T) -> T {
+        T::of(0.5) * x * (T::ONE + (x * T::of(std::f64::consts::FRAC_1_SQRT_2)).erf())
+    }
+}
+
+impl Act for GeluTanh {
+    #[inline(always)]
+    fn apply<T: Real>(x: T) -> T {
+        // sqrt(2 / pi)
+        let inner = T::of(0.797_884_560_802_865_4) * (x * x * x).fused(T::of(0.044715), x);
+        T::of(0.5) * x * (T::ONE + inner.tanh())
+    }
+}
+
+impl Act for Relu {
+    #[inline(always)]
+    fn apply<T: Real>(x: T) -> T {
+        T::ZERO.larger(x)
+    }
+}
+
+impl Act for Silu {
+    #[inline(always)]
+    fn apply<T: Real>(x: T) -> T {
+        x / (T::ONE + (-x).exp())
+    }
+}
 
 impl Activation {
     /// Of one value.
-    #[inline(always)]
     pub fn apply<T: Real>(self, x: T) -> T {
         match self {
-            Activation::GeluErf => {
-                T::of(0.5) * x * (T::ONE + (x * T::of(std::f64::consts::FRAC_1_SQRT_2)).erf())
-            }
-            Activation::GeluTanh => {
-                let cube = x * x * x;
-                let inner = T::of((2.0 / std::f64::consts::PI).sqrt()) * cube.fused(T::of(0.044715), x);
-                T::of(0.5) * x * (T::ONE + inner.tanh())
-            }
-            Activation::Relu => T::ZERO.larger(x),
-            Activation::Silu => x / (T::ONE + (-x).exp()),
+            Activation::GeluErf => GeluErf::apply(x),
+            Activation::GeluTanh => GeluTanh::apply(x),
+            Activation::Relu => Relu::apply(x),
+            Activation::Silu => Silu::apply(x),
         }
     }
 }
 
 /// `hidden := act(hidden + bias)`, rows of `width`.
 pub(crate) fn activate<T: Real>(hidden: &mut [T], width: usize, bias: Option<&[T]>, act: Activation) {
-    // One loop per activation: a choice inside it would keep it from becoming vector code.
-    match act {
-        Activation::GeluErf => plain(hidden, width, bias, |x| Activation::GeluErf.apply(x)),
-        Activation::GeluTanh => plain(hidden, width, bias, |x| Activation::GeluTanh.apply(x)),
-        Activation::Relu => plain(hidden, width, bias, |x| Activation::Relu.apply(x)),
-        Activation::Silu => plain(hidden, width, bias, |x| Activation::Silu.apply(x)),
-    }
-}
-
-#[inline(always)]
-fn plain<T: Real>(hidden: &mut [T], width: usize, bias: Option<&[T]>, act: impl Fn(T) -> T + Sync + Copy) {
-    for_rows(hidden, width, |_, row| match bias {
-        Some(bias) => row.iter_mut().zip(bias).for_each(|(value, &bias)| *value = act(*value + bias)),
-        None => row.iter_mut().for_each(|value| *value = act(*value)),
-    });
+    let row: fn(&mut [T], Option<&[T]>) = match act {
+        Activation::GeluErf => plain::<T, GeluErf>,
+        Activation::GeluTanh => plain::<T, GeluTanh>,
+        Activation::Relu => plain::<T, Relu>,
+        Activation::Silu => plain::<T, Silu>,
+    };
+    for_rows(hidden, width, |_, hidden| row(hidden, bias));
 }
 
 /// `up := act(gate + gate_bias) * (up + up_bias)`, rows of `width`.
@@ -50,30 +75,39 @@ pub(crate) fn activate_gated<T: Real>(
     gate_bias: Option<&[T]>,
     act: Activation,
 ) {
-    match act {
-        Activation::Silu => gated(up, gate, width, up_bias, gate_bias, |x| Activation::Silu.apply(x)),
-        Activation::GeluErf => gated(up, gate, width, up_bias, gate_bias, |x| Activation::GeluErf.apply(x)),
-        Activation::GeluTanh => gated(up, gate, width, up_bias, gate_bias, |x| Activation::GeluTanh.apply(x)),
-        Activation::Relu => gated(up, gate, width, up_bias, gate_bias, |x| Activation::Relu.apply(x)),
-    }
+    let row: fn(&mut [T], &mut [T], Option<&[T]>, Option<&[T]>) = match act {
+        Activation::GeluErf => gated::<T, GeluErf>,
+        Activation::GeluTanh => gated::<T, GeluTanh>,
+        Activation::Relu => gated::<T, Relu>,
+        Activation::Silu => gated::<T, Silu>,
+    };
+    for_rows2((up, width), (gate, width), |_, up, gate| row(up, gate, up_bias, gate_bias));
 }
 
-#[inline(always)]
-fn gated<T: Real>(
-    up: &mut [T],
-    gate: &mut [T],
-    width: usize,
-    up_bias: Option<&[T]>,
-    gate_bias: Option<&[T]>,
-    act: impl Fn(T) -> T + Sync + Copy,
-) {
-    for_rows2((up, width), (gate, width), |_, up, gate| {
-        if let Some(bias) = up_bias {
-            up.iter_mut().zip(bias).for_each(|(value, &bias)| *value += bias);
+wide_fn! {
+fn plain<T, A: Act>(row: &mut [T], bias: Option<&[T]>) {
+    if let Some(bias) = bias {
+        for (value, &bias) in row.iter_mut().zip(bias) {
+            *value += bias;
         }
-        if let Some(bias) = gate_bias {
-            gate.iter_mut().zip(bias).for_each(|(value, &bias)| *value += bias);
+    }
+    for value in row {
+        *value = A::apply(*value);
+    }
+}
+}
+
+wide_fn! {
+fn gated<T, A: Act>(up: &mut [T], gate: &mut [T], up_bias: Option<&[T]>, gate_bias: Option<&[T]>) {
+    for (values, bias) in [(&mut *up, up_bias), (&mut *gate, gate_bias)] {
+        if let Some(bias) = bias {
+            for (value, &bias) in values.iter_mut().zip(bias) {
+                *value += bias;
+            }
         }
-        up.iter_mut().zip(gate.iter()).for_each(|(up, &gate)| *up *= act(gate));
-    });
+    }
+    for (up, &gate) in up.iter_mut().zip(&*gate) {
+        *up *= A::apply(gate);
+    }
+}
 }

@@ -1,11 +1,11 @@
 //! LayerNorm and RMSNorm of one row, in two passes: one pass loses all digits where the mean is large.
 
-use crate::kernels::sum;
-use crate::{Norm, NormKind, Real};
+use crate::kernels::{sum, wide_fn};
+use crate::{Norm, NormKind};
 
+wide_fn! {
 /// `row := norm(x)`.
-#[inline(always)]
-pub(crate) fn normalise<T: Real>(row: &mut [T], x: &[T], kind: NormKind, eps: f64, norm: &Norm<T>) {
+pub(crate) fn normalise<T>(row: &mut [T], x: &[T], kind: NormKind, eps: f64, norm: &Norm<T>) {
     let count = T::of(x.len() as f64);
     let mean = match kind {
         NormKind::Layer => sum(x, |value| value) / count,
@@ -25,4 +25,5 @@ pub(crate) fn normalise<T: Real>(row: &mut [T], x: &[T], kind: NormKind, eps: f6
             }
         }
     }
+}
 }

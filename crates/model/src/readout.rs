@@ -6,7 +6,7 @@
 
 use rayon::prelude::*;
 
-use crate::kernels::{LANES, fold, largest, product_here, wide};
+use crate::kernels::{LANES, fold, largest, product_here, wide_fn};
 use crate::{Model, Real};
 
 /// Columns of a tile; fixed, since sums are taken tile by tile.
@@ -73,8 +73,8 @@ impl<T: Real> Model<T> {
                         logits
                             .chunks_exact(tile.len())
                             .map(|logits| {
-                                let max = largest(logits);
-                                (max, tile.start + first_of(logits, max))
+                                let (max, place) = top(logits);
+                                (max, tile.start + place)
                             })
                             .collect::<Vec<_>>()
                     },
@@ -104,22 +104,20 @@ impl<T: Real> Model<T> {
                 let tile = index * TILE..vocab.min((index + 1) * TILE);
                 logits.resize(rows * tile.len(), T::ZERO);
                 product_here(logits, normed, &unembed.weight, tile.clone());
-                wide(|| {
-                    if let Some(bias) = &unembed.bias {
-                        let bias = &bias[tile.clone()];
-                        for row in logits.chunks_exact_mut(tile.len()) {
-                            row.iter_mut().zip(bias).for_each(|(value, &bias)| *value += bias);
-                        }
+                if let Some(bias) = &unembed.bias {
+                    let bias = &bias[tile.clone()];
+                    for row in logits.chunks_exact_mut(tile.len()) {
+                        row.iter_mut().zip(bias).for_each(|(value, &bias)| *value += bias);
                     }
-                    each(logits, tile)
-                })
+                }
+                each(logits, tile)
             })
             .collect()
     }
 }
 
-#[inline(always)]
-fn part<T: Real>(logits: &[T], start: usize, target: u32) -> Part {
+wide_fn! {
+fn part<T>(logits: &[T], start: usize, target: u32) -> Part {
     let max = largest(logits);
     let mut sums = [[T::ZERO; LANES]; 3];
     let chunks = logits.chunks_exact(LANES);
@@ -149,6 +147,15 @@ fn part<T: Real>(logits: &[T], start: usize, target: u32) -> Part {
         second: fold(sums[2]).f64(),
         target: target.map(|logit| logit.f64()),
     }
+}
+}
+
+wide_fn! {
+/// The largest logit and its first place.
+fn top<T>(logits: &[T]) -> (T, usize) {
+    let max = largest(logits);
+    (max, first_of(logits, max))
+}
 }
 
 #[inline(always)]

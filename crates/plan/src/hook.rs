@@ -82,3 +82,9 @@ impl FromStr for Hook {
         }
     }
 }
+
+impl serde::Serialize for Hook {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.name())
+    }
+}

@@ -1,3 +1,5 @@
 //! The door of `rote-prepare`.
 
-fn main() {}
+fn main() -> std::process::ExitCode {
+    rote_stage::main::<rote_prepare::Prepare>(env!("CARGO_PKG_VERSION"))
+}

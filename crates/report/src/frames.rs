@@ -243,6 +243,7 @@ mod tests {
             document: None,
             role: "memorized".into(),
             seen: None,
+            prefix: None,
             value,
         };
         let rows = [

@@ -137,6 +137,7 @@ fn scores(family: &str, suites: &[&str]) -> (Vec<Score>, Vec<Summary>) {
                     n: items.len() as u32,
                     baseline,
                     relative_change: (baseline != 0.0).then(|| (mean - baseline) / baseline),
+                    ..Summary::default()
                 });
             };
             add(None, (0..group.n).collect());
@@ -153,6 +154,7 @@ fn scores(family: &str, suites: &[&str]) -> (Vec<Score>, Vec<Summary>) {
                 document: None,
                 role: group.role.into(),
                 seen: None,
+                prefix: None,
                 value: value(item),
             }));
         }
@@ -433,6 +435,7 @@ fn what_does_not_fit_is_refused() {
         n: 3,
         baseline: 1.0,
         relative_change: None,
+        ..Summary::default()
     };
     let summary =
         |name: &str, rows: Vec<Summary>| made.artifact(name, "gpt_neox", |output| write(output, rows));

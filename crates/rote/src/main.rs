@@ -1,3 +1,24 @@
-//! The door of `rote`.
+//! The door of `rote`: a result becomes an exit code, nothing else.
+//!
+//! The runner knows files, commands and digests. It imports no stage, no table and no model: a stage is a
+//! binary `rote-STAGE` beside it that answers `--describe` and writes an artifact to `--out`.
 
-fn main() {}
+mod check;
+mod cli;
+mod command;
+mod failure;
+mod graph;
+mod pipeline;
+mod plan;
+mod process;
+mod progress;
+mod shelf;
+mod stages;
+mod verify;
+mod work;
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    cli::main()
+}

@@ -32,8 +32,8 @@ pub struct Compute {
 #[command(next_help_heading = "Common")]
 struct Common {
     /// Folder to write; it appears when it is whole
-    #[arg(long, value_name = "DIR", required_unless_present = "describe")]
-    out: Option<PathBuf>,
+    #[arg(long, value_name = "DIR")]
+    out: PathBuf,
     /// Worker threads; all cores by default
     #[arg(long, value_name = "N")]
     threads: Option<usize>,
@@ -66,18 +66,18 @@ fn command<S: Stage>(version: &'static str) -> Command {
         .next_help_heading("Inputs");
     command = S::Inputs::augment_args(command);
     command = S::Params::augment_args(command.next_help_heading("Parameters"));
-    // A description needs no inputs.
-    let required: Vec<_> =
-        command.get_arguments().filter(|arg| arg.is_required_set()).map(|arg| arg.get_id().clone()).collect();
-    for id in required {
-        command = command.mut_arg(id, |arg| arg.required(false).required_unless_present("describe"));
-    }
-    Common::augment_args(command)
+    // The last word: a struct's own documentation would stand in for it.
+    Common::augment_args(command).about(S::ABOUT).long_about(S::ABOUT)
 }
 
 /// Runs stage `S` as a process: parses, works, writes, says what happened.
 pub fn main<S: Stage>(version: &'static str) -> ExitCode {
     keep_freed_memory();
+    // A description needs no inputs, so it is not parsed with them.
+    if std::env::args_os().skip(1).any(|arg| arg == "--describe") {
+        let text = serde_json::to_string_pretty(&describe::<S>(version)).map_err(anyhow::Error::from);
+        return answer::<S>(text.and_then(|text| print_line(&text)));
+    }
     let matches = match command::<S>(version).try_get_matches() {
         Ok(matches) => matches,
         Err(error) => {
@@ -85,7 +85,11 @@ pub fn main<S: Stage>(version: &'static str) -> ExitCode {
             return if error.use_stderr() { ExitCode::from(2) } else { ExitCode::SUCCESS };
         }
     };
-    match run::<S>(&matches, version) {
+    answer::<S>(run::<S>(&matches, version))
+}
+
+fn answer<S: Stage>(result: Result<()>) -> ExitCode {
+    match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
@@ -97,12 +101,9 @@ pub fn main<S: Stage>(version: &'static str) -> ExitCode {
 
 fn run<S: Stage>(matches: &ArgMatches, version: &'static str) -> Result<()> {
     let common = Common::from_arg_matches(matches)?;
-    if common.describe {
-        return print_line(&serde_json::to_string_pretty(&describe::<S>(version))?);
-    }
     let inputs = S::Inputs::from_arg_matches(matches)?;
     let params = S::Params::from_arg_matches(matches)?;
-    let place = common.out.context("--out is missing")?;
+    let place = common.out;
     let threads = common.threads.unwrap_or_else(available_threads);
     if threads == 0 || common.batch == Some(0) {
         bail!("--threads and --batch start at 1");

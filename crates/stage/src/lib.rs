@@ -15,7 +15,7 @@ pub use context::{Context, Progress};
 pub use describe::{Description, Parameter, Port};
 pub use failure::exit_code;
 
-use rote_store::Output;
+pub use rote_store::Output;
 
 /// A function from input artifacts and parameters to an output artifact.
 ///

@@ -81,6 +81,14 @@ pub fn digest_file(path: &Path) -> Result<Digest> {
 /// Of whatever stands at `path`: an artifact's content id, a file's bytes, or a folder's files by relative
 /// name (hidden files left out, links followed).
 pub fn digest_path(path: &Path) -> Result<Digest> {
+    digest_with(path, &mut digest_file)
+}
+
+/// [`digest_path`], with another way to a file's digest.
+pub(crate) fn digest_with(
+    path: &Path,
+    digest_file: &mut dyn FnMut(&Path) -> Result<Digest>,
+) -> Result<Digest> {
     let kind = fs::metadata(path).with_context(|| format!("reading {}", path.display()))?;
     if kind.is_file() {
         return digest_file(path);

@@ -8,9 +8,15 @@
 //! Deliberately absent: tables, models, stages, any look at the clock that could change a result.
 
 mod digest;
+mod key;
+mod lock;
 mod manifest;
+mod memory;
 mod output;
 
 pub use digest::{Digest, digest_file, digest_path};
+pub use key::{Change, Key, KeyInput};
+pub use lock::{Attempt, Lock, Wait};
 pub use manifest::{FileEntry, InputEntry, Manifest, StageEntry, Subject, TableEntry};
+pub use memory::Memory;
 pub use output::{Output, atomic_write, sync_folder};

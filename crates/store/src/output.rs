@@ -10,13 +10,14 @@ use anyhow::{Context, Result, bail, ensure};
 use serde_json::Value;
 
 use crate::digest_file;
+use crate::lock::{Attempt, Lock, Wait};
 use crate::manifest::{FileEntry, InputEntry, Manifest, StageEntry, Subject, TableEntry};
 
 /// An artifact being written into `<out>.partial`. Dropped without [`Output::finish`], it leaves nothing.
 pub struct Output {
     place: PathBuf,
     partial: PathBuf,
-    lock: Option<File>,
+    lock: Option<Lock>,
     state: Mutex<State>,
 }
 
@@ -159,28 +160,14 @@ impl Drop for Output {
 
 const LOCK: &str = ".lock";
 
-/// Takes the lock of a partial folder; the kernel gives it back when the holder dies, however it dies.
-fn take_lock(partial: &Path) -> Result<File> {
-    let path = partial.join(LOCK);
-    let locking = || format!("locking {}", path.display());
-    let mut file = File::options()
-        .create(true)
-        .truncate(false)
-        .read(true)
-        .write(true)
-        .open(&path)
-        .with_context(locking)?;
-    match file.try_lock() {
-        Ok(()) => {}
-        Err(fs::TryLockError::WouldBlock) => {
-            let holder = fs::read_to_string(&path).unwrap_or_default();
-            bail!("{} is being written by another process ({})", partial.display(), holder.trim());
+/// Takes the lock of a partial folder.
+fn take_lock(partial: &Path) -> Result<Lock> {
+    match Lock::attempt(&partial.join(LOCK))? {
+        Attempt::Held(lock) => Ok(lock),
+        Attempt::Busy(Wait { holder, .. }) => {
+            bail!("{} is being written by another process ({holder})", partial.display())
         }
-        Err(fs::TryLockError::Error(error)) => return Err(error).with_context(locking),
     }
-    file.set_len(0)?;
-    writeln!(file, "process {}", std::process::id()).with_context(locking)?;
-    Ok(file)
 }
 
 /// Puts `from` at `to`, an artifact that stood there aside first: at no moment is half of one there.

@@ -65,7 +65,7 @@ pub struct Params {
     #[arg(long, default_value_t = 256)]
     pub context: usize,
     /// Windows of a step
-    #[arg(long, default_value_t = 4)]
+    #[arg(long, default_value_t = 2)]
     pub batch: usize,
     /// Highest learning rate
     #[arg(long, default_value_t = 2e-3)]
@@ -203,10 +203,11 @@ pub fn train(
     let planted = planted.collect::<Result<Vec<_>>>()?;
 
     let mut draw = ChaCha8Rng::seed_from_u64(params.seed);
-    let model = Model::new(shape, threads, &mut draw)?;
+    let mut model = Model::new(shape, threads, &mut draw)?;
     let windows = records::windows(&corpus, params.epochs, &planted, 0, context, &mut draw)?;
     let curve = optimise(&model, &windows, params, &held_out, &planted, progress)?;
 
+    model.fold_scale()?;
     folder::round(&model)?;
     let summary = Summary {
         params: params.clone(),

@@ -81,6 +81,8 @@ pub struct Model {
     variables: Vec<Var>,
     none: Tensor,
     threads: usize,
+    /// What attention multiplies its scores by.
+    scale: f32,
 }
 
 impl Model {
@@ -88,7 +90,8 @@ impl Model {
     pub fn new(shape: Shape, threads: usize, draw: &mut ChaCha8Rng) -> Result<Self> {
         shape.check()?;
         let none = Tensor::zeros(1, DType::F32, &Device::Cpu)?;
-        let mut model = Self { shape, names: Vec::new(), variables: Vec::new(), none, threads };
+        let scale = 1.0 / ((shape.width / shape.heads) as f32).sqrt();
+        let mut model = Self { shape, names: Vec::new(), variables: Vec::new(), none, threads, scale };
         for (name, dims, start) in layout(&shape) {
             let data = match start {
                 Start::Zero => vec![0.0; dims.iter().product()],
@@ -111,6 +114,23 @@ impl Model {
     /// Every variable under its name; GPT-Neo's query, key and value stand in one as `…attn.attention.qkv`.
     pub fn variables(&self) -> impl Iterator<Item = (&str, &Var)> {
         self.names.iter().map(String::as_str).zip(&self.variables)
+    }
+
+    /// Moves the scale of the scores into the query weights where the architecture has none of its own.
+    ///
+    /// GPT-Neo does not scale. Trained that way, its scores start several times too large for small heads, attention
+    /// freezes early, and learning is slow; the same function with the scale apart learns as GPT-NeoX does.
+    pub fn fold_scale(&mut self) -> Result<()> {
+        let Shape { family: Family::GptNeo, width, .. } = self.shape else { return Ok(()) };
+        for (name, variable) in self.names.iter().zip(&self.variables) {
+            if name.ends_with("qkv.weight") {
+                let query = (variable.narrow(0, 0, width)? * f64::from(self.scale))?;
+                let rest = variable.narrow(0, width, 2 * width)?;
+                variable.set(&Tensor::cat(&[query, rest], 0)?)?;
+            }
+        }
+        self.scale = 1.0;
+        Ok(())
     }
 
     /// Number of parameters.
@@ -185,13 +205,11 @@ impl Model {
     fn attention(&self, block: usize, context: usize) -> Attention {
         let Shape { family, width, heads, .. } = self.shape;
         let head_width = width / heads;
-        let (fused, scale, rotary, window) = match family {
-            Family::GptNeox => {
-                let scale = 1.0 / (head_width as f32).sqrt();
-                (Fused::ByHead, scale, (head_width as f64 * ROTARY_SHARE) as usize, None)
-            }
-            Family::GptNeo => (Fused::ByKind, 1.0, 0, (block % 2 == 1).then_some(WINDOW)),
+        let (fused, rotary, window) = match family {
+            Family::GptNeox => (Fused::ByHead, (head_width as f64 * ROTARY_SHARE) as usize, None),
+            Family::GptNeo => (Fused::ByKind, 0, (block % 2 == 1).then_some(WINDOW)),
         };
+        let scale = self.scale;
         Attention { context, heads, head_width, fused, scale, rotary, window, threads: self.threads }
     }
 }

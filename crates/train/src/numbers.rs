@@ -158,7 +158,9 @@ pub fn gelu_backward(kind: Gelu, x: &[f32], grad: &[f32]) -> Vec<f32> {
     }
 }
 
-/// Turns a row of scores into probabilities.
+/// Turns a row of scores into probabilities; those too small to count become 0.
+///
+/// Peaked attention makes very many of them, and arithmetic on numbers below the normal range is tens of times slower.
 pub fn softmax(row: &mut [f32]) {
     let top = row.iter().copied().fold(f32::NEG_INFINITY, f32::max);
     for value in row.iter_mut() {
@@ -167,7 +169,8 @@ pub fn softmax(row: &mut [f32]) {
     let total: f32 = row.iter().sum();
     let share = 1.0 / total;
     for value in row {
-        *value *= share;
+        let probability = *value * share;
+        *value = if probability < 1e-30 { 0.0 } else { probability };
     }
 }
 

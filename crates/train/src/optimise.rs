@@ -91,6 +91,12 @@ fn move_in_place(variable: &Var, gradient: &Tensor, update: &Update<'_>) -> Resu
     Ok(variable.as_tensor().inplace_op2(gradient, update)?)
 }
 
+/// Numbers below the normal range, to which the means of an idle weight decay, are slow and change nothing.
+#[inline(always)]
+fn normal(x: f32) -> f32 {
+    if x.abs() < 1e-36 { 0.0 } else { x }
+}
+
 struct Update<'a> {
     moments: &'a RefCell<(Vec<f32>, Vec<f32>)>,
     rate: f32,
@@ -118,8 +124,8 @@ impl InplaceOp2 for Update<'_> {
         let keep = 1.0 - self.rate * self.decay;
         for (((x, &g), mean), square) in variable.iter_mut().zip(gradient).zip(means).zip(squares) {
             let g = g * self.clip;
-            *mean = MEAN_DECAY * *mean + (1.0 - MEAN_DECAY) * g;
-            *square = SQUARE_DECAY * *square + (1.0 - SQUARE_DECAY) * g * g;
+            *mean = normal(MEAN_DECAY * *mean + (1.0 - MEAN_DECAY) * g);
+            *square = normal(SQUARE_DECAY * *square + (1.0 - SQUARE_DECAY) * g * g);
             *x = *x * keep - self.rate * (*mean * by_mean) / ((*square * by_square).sqrt() + EPSILON);
         }
         Ok(())

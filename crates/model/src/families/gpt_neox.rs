@@ -69,7 +69,9 @@ pub(super) fn weights<T: Real>(spec: &Spec, config: &Config, reader: &mut Reader
         })
         .collect::<Result<_>>()?;
     let final_norm = Some(reader.norm("final_layer_norm", d, spec.norm)?);
-    let unembed = reader.head("embed_out", &embed, config.truth("tie_word_embeddings", false)?)?;
+    // The checkpoints' name, then the one that transformers 5 uses in memory.
+    let head = if reader.has("lm_head.weight") { "lm_head" } else { "embed_out" };
+    let unembed = reader.head(head, &embed, config.truth("tie_word_embeddings", false)?)?;
     Ok(Weights { embed, positions: None, project_in: None, blocks, final_norm, project_out: None, unembed })
 }
 

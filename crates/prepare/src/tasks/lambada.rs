@@ -1,0 +1,40 @@
+//! LAMBADA (the version of OpenAI): the last word of a passage.
+
+use anyhow::Result;
+
+use super::{Document, Task};
+use crate::records::{self, Record};
+
+pub(super) const TASK: Task = Task { name: "lambada_openai", document, raw: None };
+
+/// Rows hold the passage as `text`, or split already as `context` and `continuation`. It is cut at its last
+/// blank; other whitespace is no blank.
+fn document(record: &Record) -> Result<Document> {
+    let text = match record.get("text") {
+        Some(_) => records::string(record, "text")?.to_string(),
+        None => {
+            let part = |name| records::string(record, name);
+            format!("{} {}", part("context")?, part("continuation")?)
+        }
+    };
+    let (context, word) = text.rsplit_once(' ').unwrap_or(("", &text));
+    Ok(Document::Word { context: context.to_string(), target: format!(" {word}") })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(row: &str, context: &str, target: &str) {
+        let expected = Document::Word { context: context.to_string(), target: target.to_string() };
+        assert_eq!(document(&serde_json::from_str(row).unwrap()).unwrap(), expected, "{row}");
+    }
+
+    #[test]
+    fn the_word_after_the_last_blank_is_asked() {
+        check(r#"{"text": "one  two\nthree four"}"#, "one  two\nthree", " four");
+        check(r#"{"text": "ends in "}"#, "ends in", " ");
+        check(r#"{"text": "one\ntwo"}"#, "", " one\ntwo");
+        check(r#"{"context": "one two", "continuation": "three"}"#, "one two", " three");
+    }
+}

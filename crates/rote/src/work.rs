@@ -1,0 +1,393 @@
+//! The states of a node and the one loop that moves them.
+//!
+//! ```text
+//! Unknown → Wanted → Ready → Fresh
+//!                          ↘ Queued → Running → Done
+//!                                             ↘ Failed
+//! ```
+//! *Wanted*: asked for, or needed by what is. *Ready*: all its inputs are made, so its key can be computed.
+//! *Fresh*: that key is in the store. A node whose input failed stays *Wanted*. [`Work::set`] makes every change.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use rote_store::{Digest, Key, Manifest, Memory};
+
+use crate::plan::{Known, Scene, Verdict};
+use crate::process::{self, Event};
+use crate::progress::Progress;
+use crate::shelf::Found;
+
+/// Where a node stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum State {
+    /// Not asked for.
+    Unknown,
+    /// To be known.
+    Wanted,
+    /// Its inputs are made.
+    Ready,
+    /// Its result was there.
+    Fresh,
+    /// Has to run.
+    Queued,
+    /// Runs.
+    Running,
+    /// Ran, its result is there.
+    Done,
+    /// Ran or tried to, there is no result.
+    Failed,
+}
+
+/// How much at once.
+pub struct Limits {
+    /// Stages side by side.
+    pub jobs: usize,
+    /// Threads of all running stages together.
+    pub threads: usize,
+    /// Go on with what does not depend on a failure.
+    pub keep_going: bool,
+    /// Tell every reason, not the first one only.
+    pub why: bool,
+}
+
+/// What became of a node.
+pub struct Ending {
+    /// Its last state.
+    pub state: State,
+    /// How long it ran.
+    pub seconds: Option<f64>,
+}
+
+/// What became of all nodes.
+pub struct Report {
+    /// By index of the node.
+    pub endings: Vec<Ending>,
+    /// Results, by index of the node.
+    pub known: Vec<Option<Known>>,
+    /// Exit code of the whole.
+    pub code: u8,
+}
+
+struct Child {
+    key: Key,
+    threads: usize,
+    id: u32,
+    tail: VecDeque<String>,
+}
+
+/// The work on one pipeline.
+pub struct Work<'a> {
+    scene: &'a Scene<'a>,
+    limits: &'a Limits,
+    memory: &'a mut Memory,
+    progress: &'a mut Progress,
+    endings: Vec<Ending>,
+    known: Vec<Option<Known>>,
+    queue: Vec<(usize, Key, Vec<String>)>,
+    running: HashMap<usize, Child>,
+    code: u8,
+}
+
+/// Lines of a failed stage's log that are shown.
+const TAIL: usize = 12;
+
+impl<'a> Work<'a> {
+    /// Nothing is known yet.
+    pub fn new(
+        scene: &'a Scene<'a>,
+        limits: &'a Limits,
+        memory: &'a mut Memory,
+        progress: &'a mut Progress,
+    ) -> Self {
+        let ending = || Ending { state: State::Unknown, seconds: None };
+        let endings: Vec<_> = scene.pipeline.nodes.iter().map(|_| ending()).collect();
+        let known = vec![None; endings.len()];
+        let (queue, running) = (Vec::new(), HashMap::new());
+        Work { scene, limits, memory, progress, endings, known, queue, running, code: 0 }
+    }
+
+    /// Brings `goals` and all they need up to date.
+    pub fn run(mut self, goals: &[usize]) -> Result<Report> {
+        self.want(goals);
+        let (sender, receiver) = channel();
+        let outcome = self.turn(&sender, &receiver);
+        if outcome.is_err() || interrupted() {
+            self.stop(&receiver);
+        }
+        outcome?;
+        if interrupted() {
+            self.code = 130;
+        }
+        Ok(Report { endings: self.endings, known: self.known, code: self.code })
+    }
+
+    fn turn(&mut self, sender: &Sender<(usize, Event)>, receiver: &Receiver<(usize, Event)>) -> Result<()> {
+        loop {
+            self.settle()?;
+            self.start(sender)?;
+            if self.running.is_empty() || interrupted() {
+                return Ok(());
+            }
+            match receiver.recv_timeout(Duration::from_millis(100)) {
+                Ok((node, Event::Line(line))) => self.heard(node, line),
+                Ok((node, Event::Ended(status, time))) => {
+                    let child = self.running.remove(&node).expect("only running children end");
+                    self.progress.end(node);
+                    self.endings[node].seconds = Some(time.as_secs_f64());
+                    self.ended(node, child, status)?;
+                }
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => unreachable!("a sender lives on this stack"),
+            }
+        }
+    }
+
+    fn want(&mut self, goals: &[usize]) {
+        let mut wanted = vec![false; self.endings.len()];
+        goals.iter().for_each(|goal| wanted[*goal] = true);
+        for &index in self.scene.pipeline.order.iter().rev() {
+            if wanted[index] {
+                self.set(index, State::Wanted);
+                self.scene.pipeline.nodes[index].parents().iter().for_each(|parent| wanted[*parent] = true);
+            }
+        }
+    }
+
+    /// The only place where a state changes.
+    fn set(&mut self, node: usize, state: State) {
+        use State::*;
+        let from = self.endings[node].state;
+        let legal = matches!(
+            (from, state),
+            (Unknown, Wanted)
+                | (Wanted, Ready)
+                | (Ready, Fresh | Queued)
+                | (Queued, Fresh | Running | Failed)
+                | (Running, Done | Failed)
+        );
+        assert!(legal, "{}: {from:?} → {state:?}", self.scene.pipeline.nodes[node].name);
+        self.endings[node].state = state;
+    }
+
+    /// Wanted nodes whose inputs are made become fresh or are queued, as far as that goes without work.
+    fn settle(&mut self) -> Result<()> {
+        let scene = self.scene;
+        for &index in &scene.pipeline.order {
+            let node = &scene.pipeline.nodes[index];
+            let made = |parent: &usize| self.known[*parent].is_some();
+            if self.endings[index].state != State::Wanted || !node.parents().iter().all(made) {
+                continue;
+            }
+            self.set(index, State::Ready);
+            match scene.verdict(index, &self.known, self.memory)? {
+                Verdict::Fresh(key, result) => self.fresh(index, &key, result)?,
+                Verdict::Runs(key, reasons) => {
+                    self.set(index, State::Queued);
+                    self.queue.push((index, key, reasons));
+                }
+                Verdict::Waits(..) => unreachable!("all its inputs are made"),
+            }
+        }
+        Ok(())
+    }
+
+    fn fresh(&mut self, index: usize, key: &Key, result: Known) -> Result<()> {
+        let scene = self.scene;
+        // A run that was killed right after its stage ended has not done this, nor has who pasted a command.
+        scene.shelf.record(key)?;
+        scene.shelf.seal(result.key)?;
+        scene.shelf.link(&scene.pipeline.name, &scene.pipeline.nodes[index].name, result.key)?;
+        self.set(index, State::Fresh);
+        self.known[index] = Some(result);
+        Ok(())
+    }
+
+    /// Queued nodes start as long as there are jobs and threads for them.
+    fn start(&mut self, sender: &Sender<(usize, Event)>) -> Result<()> {
+        let scene = self.scene;
+        let mut waiting = std::mem::take(&mut self.queue).into_iter();
+        while let Some((index, key, reasons)) = waiting.next() {
+            let digest = key.digest();
+            // Two nodes may ask for the same thing: the second finds what the first makes.
+            if self.running.values().any(|child| child.key == key) {
+                self.queue.push((index, key, reasons));
+                continue;
+            }
+            if let Found::Whole(manifest) = scene.shelf.find(digest) {
+                let place = scene.shelf.place(digest);
+                let result = Known { key: digest, content: manifest.content_id, place };
+                self.fresh(index, &key, result)?;
+                continue;
+            }
+            let free =
+                self.limits.threads.saturating_sub(self.running.values().map(|child| child.threads).sum());
+            let slots = self.limits.jobs.saturating_sub(self.running.len());
+            let stopped = self.code != 0 && !self.limits.keep_going;
+            if free == 0 || slots == 0 || stopped {
+                self.queue.push((index, key, reasons));
+                self.queue.extend(waiting);
+                return Ok(());
+            }
+            // What is free is shared among those that could start now.
+            let threads = (free / slots.min(waiting.len() + 1)).max(1);
+            self.launch(index, key, &reasons, threads, sender)?;
+        }
+        Ok(())
+    }
+
+    fn launch(
+        &mut self,
+        index: usize,
+        key: Key,
+        reasons: &[String],
+        threads: usize,
+        sender: &Sender<(usize, Event)>,
+    ) -> Result<()> {
+        let scene = self.scene;
+        let node = &scene.pipeline.nodes[index];
+        let digest = key.digest();
+        if let Found::Damaged(_) = scene.shelf.find(digest) {
+            scene.shelf.remove(digest)?;
+        }
+        scene.shelf.record(&key)?;
+        let out = scene.shelf.place(digest).display().to_string();
+        let (program, mut arguments) = scene.command(node, &self.known, &out);
+        arguments.extend(["--threads".to_string(), threads.to_string()]);
+        arguments.extend(["--progress".to_string(), "plain".to_string()]);
+        match reasons {
+            [first, rest @ ..] if !self.limits.why && !rest.is_empty() => {
+                let more = format!("and {} more (`--why` tells)", rest.len());
+                self.progress.say(&format!("{}: runs: {first}, {more}", node.name));
+            }
+            reasons => self.progress.say(&format!("{}: runs: {}", node.name, reasons.join("; "))),
+        }
+        let log = scene.shelf.log(&scene.pipeline.name, &node.name);
+        let id = process::start(index, &program, &arguments, &log, sender.clone())
+            .with_context(|| node.name.clone())?;
+        self.set(index, State::Running);
+        self.progress.start(index, &node.name);
+        self.running.insert(index, Child { key, threads, id, tail: VecDeque::new() });
+        Ok(())
+    }
+
+    fn heard(&mut self, node: usize, line: String) {
+        self.progress.heard(node, &line);
+        if let Some(child) = self.running.get_mut(&node) {
+            child.tail.push_back(line);
+            if child.tail.len() > TAIL {
+                child.tail.pop_front();
+            }
+        }
+    }
+
+    fn ended(
+        &mut self,
+        index: usize,
+        child: Child,
+        status: std::io::Result<std::process::ExitStatus>,
+    ) -> Result<()> {
+        let scene = self.scene;
+        let name = &scene.pipeline.nodes[index].name;
+        let status = status.with_context(|| format!("{name}: waiting for it"))?;
+        let outcome = if status.success() { self.collected(&child.key) } else { Err(status.to_string()) };
+        match outcome {
+            Ok(result) => {
+                scene.shelf.seal(result.key)?;
+                scene.shelf.link(&scene.pipeline.name, name, result.key)?;
+                let seconds = self.endings[index].seconds.unwrap_or_default();
+                let content = result.content.short();
+                self.progress.say(&format!("{name}: done in {seconds:.1} s, content {content}"));
+                self.set(index, State::Done);
+                self.known[index] = Some(result);
+            }
+            Err(cause) => {
+                self.set(index, State::Failed);
+                let code = status.code().and_then(|code| u8::try_from(code).ok());
+                let code = code.filter(|code| [2, 3].contains(code)).unwrap_or(1);
+                self.code = if self.code == 0 { code } else { self.code };
+                if !interrupted() {
+                    let log = scene.shelf.log(&scene.pipeline.name, name);
+                    self.progress.tell(&format!("{name}: failed: {cause}; its log is {}", log.display()));
+                    child.tail.iter().for_each(|line| self.progress.tell(&format!("  {line}")));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The result that a stage left, if it is the one that was asked for.
+    fn collected(&mut self, key: &Key) -> Result<Known, String> {
+        let digest = key.digest();
+        let manifest = match self.scene.shelf.find(digest) {
+            Found::Whole(manifest) => manifest,
+            Found::Absent => return Err("it ended well but left no artifact".to_string()),
+            Found::Damaged(damage) => {
+                return Err(format!("it ended well but left a damaged artifact: {damage}"));
+            }
+        };
+        let place = self.scene.shelf.place(digest);
+        let changed = if executable(&place).is_some_and(|code| code != key.code) {
+            Some("its executable".to_string())
+        } else {
+            misread(&manifest, key).map(|port| format!("--{port}"))
+        };
+        if let Some(changed) = changed {
+            let _ = self.scene.shelf.remove(digest);
+            return Err(format!("{changed} changed while it ran; the result is dropped, run again"));
+        }
+        Ok(Known { key: digest, content: manifest.content_id, place })
+    }
+
+    /// Ends the children and waits for them.
+    fn stop(&mut self, receiver: &Receiver<(usize, Event)>) {
+        self.running.values().for_each(|child| process::stop(child.id));
+        while !self.running.is_empty() {
+            match receiver.recv() {
+                Ok((node, Event::Ended(..))) => {
+                    self.running.remove(&node);
+                    self.progress.end(node);
+                }
+                Ok(_) => {}
+                Err(_) => return,
+            }
+        }
+    }
+}
+
+/// Digest of the executable that made the artifact at `place`, as it says itself.
+fn executable(place: &std::path::Path) -> Option<Digest> {
+    let run = std::fs::read(place.join(Manifest::RUN_FILE)).ok()?;
+    let run: serde_json::Value = serde_json::from_slice(&run).ok()?;
+    run.get("executable")?.as_str()?.parse().ok()
+}
+
+/// The port that a stage read with other content than its key holds.
+fn misread(manifest: &Manifest, key: &Key) -> Option<String> {
+    let differs = |(port, inputs): (&String, &Vec<rote_store::KeyInput>)| {
+        let read = manifest.inputs.get(port).into_iter().flatten().map(|input| input.content_id);
+        (!read.eq(inputs.iter().map(|input| input.content))).then(|| port.clone())
+    };
+    key.inputs.iter().find_map(differs)
+}
+
+static INTERRUPTED: AtomicBool = AtomicBool::new(false);
+
+fn interrupted() -> bool {
+    INTERRUPTED.load(Ordering::Relaxed)
+}
+
+/// From now on Ctrl-C and a polite kill end the children first.
+pub fn heed_interrupts() {
+    extern "C" fn note(_signal: libc::c_int) {
+        INTERRUPTED.store(true, Ordering::Relaxed);
+    }
+    let note = note as extern "C" fn(libc::c_int);
+    for signal in [libc::SIGINT, libc::SIGTERM] {
+        // SAFETY: the handler only stores to an atomic, which is allowed in a signal handler.
+        unsafe { libc::signal(signal, note as libc::sighandler_t) };
+    }
+}
