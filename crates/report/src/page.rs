@@ -139,7 +139,7 @@ fn reading() -> String {
          <dt>Exact match</dt><dd>Greedy decoding from the prefix gives the suffix token for token.</dd>\n\
          <dt>Relative loss</dt><dd>(unchanged − changed) / unchanged. Its 95 % interval comes from differences paired by item \
          where these were given and vary, else from the interval of the changed value; the unchanged value counts as known. A \
-         mean over benchmarks treats them as independent.</dd>\n\
+         mean over benchmarks treats them as independent, and leaves out those at which the unchanged model is not above guessing.</dd>\n\
          <dt>Words of the answer</dt><dd>A block costs recall heavily from a relative loss of {}; a bypass spares general \
          ability up to a mean loss of {} on the benchmarks; fewer than {} items are pointed out.</dd>\n</dl>\n",
         whole_percent(answer::HEAVY),

@@ -412,6 +412,25 @@ fn the_answer_follows_the_numbers() {
 }
 
 #[test]
+fn a_task_at_guessing_is_left_out_of_losses() {
+    let made = Made::new();
+    let (items, mut rows) = scores("gpt_neox", &["memorization", "hellaswag", "lambada_openai"]);
+    for row in rows.iter_mut().filter(|row| row.suite == "hellaswag") {
+        (row.value, row.baseline, row.ci_low, row.ci_high) = (0.26, 0.26, Some(0.21), Some(0.31));
+    }
+    let scores = made.artifact("score-guess", "gpt_neox", |output| {
+        write(output, items);
+        write(output, rows);
+    });
+    let inputs = Inputs { scores: vec![scores], extractions: Vec::new(), bounds: Vec::new() };
+    let place = made.report("report", &inputs).unwrap();
+    assert!(text(&place, "table.txt").contains("HellaSwag: unchanged not above guessing"));
+    assert!(text(&place, "page.html").contains("losses on HellaSwag"));
+    let csv = text(&place, "figures/losses.csv");
+    assert!(csv.contains("language tasks") && !csv.contains("reasoning tasks"), "{csv}");
+}
+
+#[test]
 fn what_does_not_fit_is_refused() {
     let made = Made::new();
     let refused = |inputs: &Inputs, because: &str| {
