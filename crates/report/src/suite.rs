@@ -12,7 +12,7 @@ pub enum Class {
 }
 
 /// A benchmark with the metric that stands for it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Suite {
     /// As in the tables.
     pub name: String,
