@@ -49,9 +49,10 @@ fn lede(study: &Study) -> String {
     let labels: Vec<String> = study.models.iter().map(|model| model.label.clone()).collect();
     let changes = study.models.iter().map(|model| model.changes.len().saturating_sub(1)).max().unwrap_or(0);
     format!(
-        "{}, each as it is and under up to {} intervention{}: which attention blocks the reciting of memorized text \
+        "{}, {}as it is and under up to {} intervention{}: which attention blocks the reciting of memorized text \
          hangs on, and what bypassing them costs besides.",
         listing(&labels),
+        if labels.len() == 1 { "" } else { "each " },
         count(changes as u64),
         if changes == 1 { "" } else { "s" }
     )
