@@ -51,8 +51,8 @@ pub struct Params {
 impl Stage for Bound {
     const NAME: &'static str = "bound";
     const ABOUT: &'static str = "Prove how much an intervention can change, and measure how much it does";
-    const EXAMPLE: &'static str =
-        "rote-bound --model tiny --requests extracted --change attn.identity@each --out bounds";
+    const EXAMPLE: &'static str = "rote-bound --model data/demo/gpt_neox --requests memorized \
+                                   --change attn.identity@each --out bounds";
     type Inputs = Inputs;
     type Params = Params;
 
@@ -68,11 +68,14 @@ impl Stage for Bound {
         let names = bounds.changes();
         ensure!(!names.is_empty(), "no intervention to bound: --change names only `none`");
 
-        let chosen: Vec<&Request> = requests.iter().filter(|request| request.role != "dropped").collect();
-        if chosen.len() > params.limit {
-            output.warn(format!("bounded the first {} of {} requests (--limit)", params.limit, chosen.len()));
+        if requests.len() > params.limit {
+            output.warn(format!(
+                "bounded the first {} of {} requests (--limit)",
+                params.limit,
+                requests.len()
+            ));
         }
-        let chosen = &chosen[..chosen.len().min(params.limit)];
+        let chosen = &requests[..requests.len().min(params.limit)];
         if chosen.is_empty() {
             return Err(Misfit("no request to bound".to_string()).into());
         }
