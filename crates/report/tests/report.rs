@@ -428,6 +428,11 @@ fn a_task_at_guessing_is_left_out_of_losses() {
     assert!(text(&place, "page.html").contains("losses on HellaSwag"));
     let csv = text(&place, "figures/losses.csv");
     assert!(csv.contains("language tasks") && !csv.contains("reasoning tasks"), "{csv}");
+    let summary: serde_json::Value = serde_json::from_str(&text(&place, "summary.json")).unwrap();
+    let change = &summary["models"][0]["changes"][1];
+    let lambada = &change["benchmarks"]["lambada_openai"];
+    let expected = 1.0 - lambada["value"].as_f64().unwrap() / lambada["baseline"].as_f64().unwrap();
+    assert_eq!(change["benchmark_loss"]["value"].as_f64(), Some(expected));
 }
 
 #[test]
