@@ -66,6 +66,9 @@ pub(crate) fn activate<T: Real>(hidden: &mut [T], width: usize, bias: Option<&[T
     for_rows(hidden, width, |_, hidden| row(hidden, bias));
 }
 
+/// One row of a gated MLP: up, gate, and their biases.
+type GatedRow<T> = fn(&mut [T], &mut [T], Option<&[T]>, Option<&[T]>);
+
 /// `up := act(gate + gate_bias) * (up + up_bias)`, rows of `width`.
 pub(crate) fn activate_gated<T: Real>(
     up: &mut [T],
@@ -75,7 +78,7 @@ pub(crate) fn activate_gated<T: Real>(
     gate_bias: Option<&[T]>,
     act: Activation,
 ) {
-    let row: fn(&mut [T], &mut [T], Option<&[T]>, Option<&[T]>) = match act {
+    let row: GatedRow<T> = match act {
         Activation::GeluErf => gated::<T, GeluErf>,
         Activation::GeluTanh => gated::<T, GeluTanh>,
         Activation::Relu => gated::<T, Relu>,

@@ -1,5 +1,7 @@
 //! `Real`: the two number types a model computes in, f32 for runs and f64 for bounds and yardsticks.
 
+#![expect(clippy::excessive_precision, reason = "coefficients as they were fitted")]
+
 use std::fmt::Debug;
 use std::iter::Sum;
 use std::ops::{Add, AddAssign, Div, Mul, MulAssign, Neg, Sub};
@@ -204,7 +206,7 @@ fn taylor_erf(s: f32) -> f32 {
     p = p.mul_add(s, -2.686_617_1e-2);
     p = p.mul_add(s, 1.128_379_2e-1);
     p = p.mul_add(s, -3.761_263_9e-1);
-    p.mul_add(s, 1.128_379_2)
+    p.mul_add(s, std::f32::consts::FRAC_2_SQRT_PI)
 }
 
 #[cfg(test)]
