@@ -297,7 +297,7 @@ fn a_failed_stage_leaves_no_artifact_and_stops_only_what_needs_it() {
     contains(&stderr, "all      ran    ");
     contains(&stderr, "extract  failed ");
     contains(&stderr, "score    not run\n");
-    assert_eq!(lab.leftovers(".partial"), [PathBuf::new(); 0]);
+    assert!(lab.leftovers(".partial").is_empty());
     assert_eq!(lab.contents().keys().collect::<Vec<_>>(), ["all", "prepare"]);
     lab.started();
     assert_eq!(lab.run().0, 0);

@@ -43,9 +43,9 @@ impl HeadSum {
         }
         let stacked = spectral_norm(view(&all), errors);
         let mut weighted_errors = 0.0;
-        for head in 0..n_heads {
-            if each[head] > 0.0 {
-                let scale = 1.0 / each[head].sqrt();
+        for (head, &norm) in each.iter().enumerate() {
+            if norm > 0.0 {
+                let scale = 1.0 / norm.sqrt();
                 weighted_errors += errors * scale;
                 for row in 0..d {
                     all.data[row * d_query + head * d_head..][..d_head].iter_mut().for_each(|x| *x *= scale);

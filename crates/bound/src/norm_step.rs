@@ -36,10 +36,10 @@ mod tests {
     /// Equality case: without epsilon the point where a line from the origin touches the ball.
     #[test]
     fn the_tangent_point_attains_it() {
-        let (d, rho) = (2, 0.6);
+        let (d, rho) = (2, 0.6_f64);
         let x = [1.0, 0.0];
         let deviation = (0.5_f64).sqrt();
-        let touch = [1.0 - rho * rho, rho * (1.0 - rho * rho as f64).sqrt()];
+        let touch = [1.0 - rho * rho, rho * (1.0 - rho * rho).sqrt()];
         assert!(((touch[0] - x[0]).hypot(touch[1]) - rho).abs() < 1e-15);
         let size = touch[0].hypot(touch[1]);
         let moved = 2.0_f64.sqrt() * (touch[0] / size - 1.0).hypot(touch[1] / size);

@@ -1,6 +1,8 @@
 //! The tiny checkpoints of `data/tiny` against what Hugging Face transformers and a float64 reference compute
 //! with them; and a list of deliberate mistakes, each of which must show.
 
+#![expect(clippy::print_stdout, reason = "a test of numbers says how far off they are")]
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};

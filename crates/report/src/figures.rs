@@ -303,7 +303,7 @@ fn times_seen(study: &Study) -> Figure {
             let points: Vec<_> =
                 counts.iter().filter_map(|&seen| seen_point(model, role, change, seen)).collect();
             let name = if change.sort == Sort::None { "unchanged".to_string() } else { change.phrase() };
-            (!points.is_empty()).then(|| Series { name, style, joined: true, rule: None, points })
+            (!points.is_empty()).then_some(Series { name, style, joined: true, rule: None, points })
         });
         let x = Axis {
             label: "times shown in training".into(),

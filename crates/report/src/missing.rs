@@ -74,7 +74,7 @@ fn benchmarks(model: &crate::study::Model, say: &mut impl FnMut(String)) {
         .map(|(_, title)| title.to_string())
         .collect();
     if !absent.is_empty() {
-        say(format!("{}", listing(&absent)));
+        say(listing(&absent).to_string());
     }
     for suite in suites.iter().filter(|suite| model.guesses(suite)) {
         let row = model.score("none", suite);

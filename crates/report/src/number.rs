@@ -22,7 +22,7 @@ pub fn plain(value: f64) -> String {
         return if value.is_nan() { "–" } else { "∞" }.to_string();
     } else if size == 0.0 {
         "0".to_string()
-    } else if size >= 1e5 || size < 1e-3 {
+    } else if !(1e-3..1e5).contains(&size) {
         format!("{value:.1e}")
     } else if size >= 100.0 {
         format!("{value:.0}")

@@ -129,7 +129,7 @@ mod tests {
         let both = Table::new(&[b.clone(), a.clone()]);
         assert_eq!(
             harness_stderr(&both, 1000, perplexity)[1],
-            harness_stderr(&Table::new(&[a.clone()]), 1000, perplexity)[0]
+            harness_stderr(&Table::new(std::slice::from_ref(&a)), 1000, perplexity)[0]
         );
         let sums = resample(&both, 50, 1);
         let alone = resample(&Table::new(&[b]), 50, 1);
@@ -170,7 +170,7 @@ mod tests {
     #[test]
     fn resampled_means_center_on_the_mean() {
         let items: Vec<f64> = (0..50).map(|i| f64::from(i * i % 17)).collect();
-        let sums = resample(&Table::new(&[items.clone()]), 4000, 3);
+        let sums = resample(&Table::new(std::slice::from_ref(&items)), 4000, 3);
         let means: Vec<f64> = sums.iter().map(|sums| sums[0] / 50.0).collect();
         let error = deviation(&items).unwrap() / 50f64.sqrt();
         assert!((mean(&means) - mean(&items)).abs() < 4.0 * error / 4000f64.sqrt());

@@ -146,7 +146,11 @@ impl Model {
             "{context} tokens do not fit a context of {}",
             self.shape.context
         );
-        ensure!(tokens.len() % context == 0, "{} tokens are not whole windows of {context}", tokens.len());
+        ensure!(
+            tokens.len().is_multiple_of(context),
+            "{} tokens are not whole windows of {context}",
+            tokens.len()
+        );
         let ids = Tensor::new(tokens, &Device::Cpu)?;
         let mut variables = self.variables.iter().map(Var::as_tensor);
         let mut next = || variables.next().expect("layout lists every variable in the order of use");
