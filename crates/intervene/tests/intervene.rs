@@ -1,0 +1,119 @@
+//! The command as users call it: the same content whatever the batch and the threads, whole or absent.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output as Finished};
+
+use rote_artifact::tables::{Item, Outcome, Request};
+use rote_artifact::{TableWriter, read};
+use rote_store::{Manifest, Output, StageEntry};
+
+const MODEL: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../data/tiny/neox-parallel");
+
+fn scratch(name: &str) -> PathBuf {
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
+    let _ = std::fs::remove_dir_all(&folder);
+    std::fs::create_dir_all(&folder).unwrap();
+    folder
+}
+
+/// Requests of all shapes, two of them with a common context.
+fn requests(folder: &Path) -> PathBuf {
+    let place = folder.join("requests");
+    let output = Output::begin(&place).unwrap();
+    let mut writer = TableWriter::<Request>::new(&output);
+    let mut state = 7_u64;
+    let mut token = || {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (state >> 33) as u32 % 64
+    };
+    let shared: Vec<u32> = (0..9).map(|_| token()).collect();
+    let rows = (0..23_u32).map(|request| Request {
+        request,
+        source: "test".into(),
+        document: request,
+        choice: -1,
+        kind: "sequence".into(),
+        task: "memorization".into(),
+        role: "candidate".into(),
+        context: if request % 5 < 2 {
+            shared.clone()
+        } else {
+            (0..1 + request % 7).map(|_| token()).collect()
+        },
+        continuation: (0..1 + request % 6).map(|_| token()).collect(),
+        gold: -1,
+        seen: None,
+        choice_chars: 0,
+        document_words: 0,
+        document_bytes: 0,
+        prompt_hash: String::new(),
+        target_hash: String::new(),
+    });
+    writer.extend(rows.collect::<Vec<_>>()).unwrap();
+    writer.finish().unwrap();
+    let stage = StageEntry { name: "test".into(), version: "0".into() };
+    output.finish(stage, serde_json::json!({}), Default::default(), serde_json::json!({})).unwrap();
+    place
+}
+
+fn intervene(requests: &Path, out: &Path, more: &[&str]) -> Finished {
+    Command::new(env!("CARGO_BIN_EXE_rote-intervene"))
+        .args(["--model", MODEL, "--quiet", "--requests"])
+        .arg(requests)
+        .arg("--out")
+        .arg(out)
+        .args(more)
+        .output()
+        .unwrap()
+}
+
+#[test]
+fn content_does_not_depend_on_batch_or_threads() {
+    let folder = scratch("intervene-content");
+    let requests = requests(&folder);
+    let mut contents = Vec::new();
+    for (batch, threads) in [("1", "1"), ("1", "2"), ("7", "2"), ("64", "1")] {
+        let out = folder.join(format!("out-{batch}-{threads}"));
+        let changes = ["--change", "attn.identity@each", "--change", "attn.zero@0+mlp.zero@1", "--generate"];
+        let more = [&changes[..], &["--batch", batch, "--threads", threads]].concat();
+        let finished = intervene(&requests, &out, &more);
+        assert!(finished.status.success(), "{}", String::from_utf8_lossy(&finished.stderr));
+        contents.push(Manifest::read(&out).unwrap().content_id);
+    }
+    assert!(contents.windows(2).all(|pair| pair[0] == pair[1]), "{contents:?}");
+
+    let items: Vec<Item> = read(&folder.join("out-1-1")).unwrap();
+    let outcomes: Vec<Outcome> = read(&folder.join("out-1-1")).unwrap();
+    assert_eq!(items[0].change, "none");
+    for item in &items {
+        let mine: Vec<_> =
+            outcomes.iter().filter(|o| o.request == item.request && o.change == item.change).collect();
+        let logprob: f64 = mine.iter().map(|outcome| outcome.logprob).sum();
+        assert!((logprob - item.logprob).abs() < 1e-12);
+        // As long as the free-running text is right, it is what the true past predicts; it is wrong first
+        // where that is.
+        let matched = item.matched as usize;
+        assert!(mine[..matched].iter().all(|o| o.argmax == o.token && o.generated == Some(o.token)));
+        if let Some(wrong) = mine.get(matched) {
+            assert!(wrong.argmax != wrong.token && wrong.generated == Some(wrong.argmax));
+        }
+        assert_eq!(item.exact_match, matched == mine.len());
+    }
+}
+
+#[test]
+fn a_refusal_names_the_cause_and_leaves_nothing() {
+    let folder = scratch("intervene-refusal");
+    let requests = requests(&folder);
+    let out = folder.join("out");
+    let finished = intervene(&requests, &out, &["--change", "attn.identity@99"]);
+    let message = String::from_utf8_lossy(&finished.stderr);
+    assert!(!finished.status.success() && message.contains("block 99 does not exist"), "{message}");
+    let finished = intervene(&folder, &out, &[]);
+    let message = String::from_utf8_lossy(&finished.stderr);
+    assert_eq!(finished.status.code(), Some(3), "{message}");
+    let finished = intervene(&requests, &out, &["--chnge", "none"]);
+    assert_eq!(finished.status.code(), Some(2));
+    let left: Vec<_> = std::fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    assert_eq!(left, ["requests"]);
+}
