@@ -19,6 +19,7 @@
 
 pub mod answers;
 pub mod bootstrap;
+pub mod chacha;
 pub mod interval;
 pub mod mersenne;
 pub mod metrics;
