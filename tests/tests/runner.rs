@@ -322,16 +322,10 @@ fn killed_at_any_moment_the_same_command_ends_with_the_same_content() {
             }),
         };
         std::thread::sleep(Duration::from_millis(round * 17));
-        let stages = children(runner.id());
         if let Some(victim) = victim {
             kill(victim);
         }
-        let output = runner.wait_with_output().unwrap();
-        if round % 3 == 0 && output.status.signal().is_some() {
-            stages.iter().for_each(|stage| {
-                eventually("the end of an orphan", || (!is_running(*stage)).then_some(()));
-            });
-        }
+        runner.wait_with_output().unwrap();
         let (code, _, _) = lab.rote(&["verify"]);
         assert_eq!(code, 0, "after kill {round}");
     }
@@ -339,6 +333,20 @@ fn killed_at_any_moment_the_same_command_ends_with_the_same_content() {
     assert_eq!(code, 0, "{stderr}");
     assert_eq!(lab.contents(), expected);
     assert_eq!(lab.rote(&["verify"]).0, 0);
+}
+
+#[test]
+fn stages_end_with_the_runner() {
+    let lab = Lab::new();
+    // So slow that it would outlive this test.
+    let mut command = lab.command(&["run", "demo.toml", "-q"]);
+    let mut runner = command.env("STAND_IN_PAUSE", "200000").spawn().unwrap();
+    eventually("a stage", || lab.path("trace").exists().then_some(()));
+    let stages = children(runner.id());
+    assert_eq!(stages.len(), 1);
+    kill(runner.id());
+    assert_eq!(runner.wait().unwrap().signal(), Some(9));
+    eventually("the end of an orphan", || (!is_running(stages[0])).then_some(()));
 }
 
 fn kill(process: u32) {

@@ -114,3 +114,46 @@ table! { "bound", version 1,
         measured: f64, "what it bounds, measured, same unit";
     }
 }
+
+table! { "reach", version 1,
+    /// What one intervention does at one position: measured, decomposed, certified.
+    Reach {
+        change: String, "intervention";
+        block: i32, "first block that is changed";
+        request: u32, "request";
+        position: u32, "index in context ++ continuation";
+        local: f64, "by how much the first changed module's output is displaced, residual units";
+        output: f64, "by how much the last block's output differs, residual units";
+        state: f64, "norm of the last block's output without the intervention, residual units";
+        direct: f64, "share of the output's difference that is the local displacement itself";
+        later_attn: f64, "share that other attention modules make of it";
+        later_mlp: f64, "share that other MLPs make of it; the three sum to 1, or are 0 where nothing differs";
+        estimate: f64, "first-order estimate of `output`; not a bound";
+        bound: f64, "bound on `output` along the trajectory (out.trajectory)";
+        radius: f64, "any difference of the output below it leaves the greedy token; residual units";
+        greedy: u32, "greedy token without the intervention";
+        changed: bool, "whether the intervention changes the greedy token";
+        certified: bool, "whether the bound alone proves that it cannot (`bound` below `radius`)";
+        within: bool, "whether the measured difference proves it (`output` below `radius`)";
+        logprob_change: Option<f64>, "change of the true next token's log-probability, nats; null at the last position";
+        logprob_fall: Option<f64>, "bound on its fall, nats";
+        kl: f64, "divergence of the distribution without from that with the intervention, nats";
+    }
+}
+
+table! { "tightness", version 1,
+    /// How far one bound is from what was measured, over all requests and positions of one intervention.
+    Tightness {
+        change: String, "intervention";
+        block: i32, "block whose output differs; -1 the final norm, -2 the logits";
+        bound: String, "name of the theorem";
+        claim: String, "`bound`, `equality` or `estimate`";
+        n: u32, "rows";
+        compared: u32, "rows whose measured value is not negligible";
+        log10_median: Option<f64>, "log10 of value over measured, median of the compared rows";
+        log10_p90: Option<f64>, "the same, 90th percentile";
+        log10_max: Option<f64>, "the same, largest";
+        informative: f64, "share of all rows whose value is below what holds without any theorem";
+        verdict: String, "`exact`, `informative` (at least half of the rows are), `vacuous`, or `estimate`";
+    }
+}

@@ -1,1 +1,106 @@
-//! bound
+//! `rote-bound`: proven bounds on what an intervention changes, each beside what was measured.
+//!
+//! # Setting
+//! Row vectors, `y = x W + b`. Tokens `i`, blocks `l`, heads `h`; `d` width, `n` tokens, `V` vocabulary;
+//! `|.|` Euclidean and spectral norm, `|.|_F` Frobenius. `x_i` (`[d]`) is the residual state of the model as it
+//! is, `x~_i` with the intervention, `D_i = x~_i - x_i`. A norm is `N(x) = u(x) G + beta` with
+//! `u(x) = x C / s(x)`, `s(x) = sqrt(|x C|^2/d + eps)`, `C` centring (LayerNorm) or nothing (RMSNorm). What
+//! follows a norm is folded with it: `W~ = C G W`, `b~ = beta W + b`. `P` (`[n, n]`) attention weights, `q`,
+//! `k` (after rotation), `v`, `o_i = sum_j P_ij v_j` of a head, `OV_h = W~_V W_O` (`[d, d]`), `A` and `M` the
+//! outputs of attention and MLP, `a_0` and `c_2` what is left of them for `u = 0`.
+//! A block is sequential (`y = x + A(x)`, `x' = y + M(y)`) or parallel (`x' = x + A(x) + M(x)`).
+//!
+//! Assumed: pre-norm blocks, positive epsilon, finite weights, no zero gain; the tokens are given
+//! (teacher-forced). Covered: LayerNorm and RMSNorm, gelu (both), ReLU, silu, plain and gated MLPs, local
+//! windows, grouped queries, rotary positions (partial and scaled), norms of queries and keys.
+//!
+//! # Theorems, and where they are written out
+//! | rows | theorem | claim | file |
+//! |---|---|---|---|
+//! | `local.exact` | A0 `\|delta_i\|` of the first changed block's attention | equality | `local.rs` |
+//! | `local.heads`, `.spread`, `.farthest`, `.row`, `.weights` | A1–A5, looser, from less | bound | `local.rs` |
+//! | `local.subset` | H2, every subset of the changed heads at once | bound | `head_sets.rs` |
+//! | `local.anypattern` | H3, every causal attention pattern at once | bound | `head_sets.rs` |
+//! | `first.token` | B1 a bypass never changes token 0 | equality | below |
+//! | `out.trajectory` | E, growth along the model's own trajectory (C, D, H1) | bound | `trajectory.rs` |
+//! | `out.lookahead.m` | G, exact up to `m` blocks before the end, then E | bound | `trajectory.rs` |
+//! | `out.additive` | F2, weights only | bound | `weights_only.rs` |
+//! | `out.product` | F1, weights only; both columns are base-10 logarithms | bound | `weights_only.rs` |
+//! | `norm.trajectory` | E through the final norm: `max \|gain\|` times L2 | bound | `norm_step.rs` |
+//! | `logit.max` | I1 `max_v \|Dz_v\|` | bound | `decision.rs` |
+//! | `margin.loss` | I2, by how much the greedy token's lead shrinks | bound | `decision.rs` |
+//! | `logp.fall`, `logp.rise`, `kl`, `tv` | I3, of the true next token, of the distributions | bound | `decision.rs` |
+//! | `estimate.linear` | first-order estimate of the final `\|D_i\|` | **estimate** | `estimate.rs` |
+//!
+//! Lemmas: L2 `norm_step.rs`, L3 `head_sum.rs`, L4 `activation.rs`, L5 `hybrid.rs`, L6 `point.rs`, L7
+//! `softmax.rs`, L8 `mlp_constants.rs`; C `attention.rs`, D `mlp.rs`, K `decompose.rs`.
+//!
+//! L1: `|u(x)| < sqrt(d)`, as `|u|^2 = d |xC|^2 / (|xC|^2 + d eps)`; so `|u W~ + b~| <= sqrt(d)|W~| + |b~|`.
+//! B1: row 0 of every causal `P` is `e_0`, so the identity changes nothing there, in any block. B3: in a
+//! parallel block the MLP reads the unchanged input, so at its output `D_i = delta_i`; `out.trajectory` is
+//! then an equality, up to its slack.
+//! L6: up to a term that does not depend on `j`, which softmax ignores, score `ij` moves by at most
+//! `c |W~_Q R_i^T (k_j - kap_i)| r_i + c |W~_K R_j^T q_i| r_j + c |W~_Q||W~_K| r_i r_j`, `kap_i = sum_j P_ij k_j`.
+//!
+//! J1: F2 is non-increasing in the bypassed block's depth for *every* model, since `A5` of the next block is at
+//! most the diameter that replaces it. A bound that falls with depth is no evidence about a model.
+//!
+//! # The promise
+//! Every row of a bound is compared with the difference of the model's own two runs in f64; one that is
+//! exceeded fails the stage, with its row named. Norms are upper bounds in floating point (`spectral.rs`); each
+//! step of a bound is enlarged by `1 + 1e-9`, far above the rounding of its non-negative sums; where terms
+//! cancel an absolute term is added; per block `1e-12 (|x| + |A| + |M|)` stands for the rounding of the two runs
+//! (a stated margin, not a proof: theorem R says such defects add, since each block starts from the stored
+//! state). `local.exact` and `first.token` are equalities: the value is the exact one plus its slack, and the
+//! measured one must be within twice the slack.
+//!
+//! # Tables
+//! `bound` (one row per claim), `reach` (one row per intervention and position: measured, decomposed,
+//! certified), `tightness` (bound over measured per theorem and intervention, with a verdict: *informative*
+//! where at least half of the rows say something that does not hold anyway: hidden differences below
+//! `sqrt(d) s(x)`, margins above zero, logits below their span, nats below `ln V`, `tv` below 1). Blocks -1 and
+//! -2 stand for the final norm and the logits. Positions are those of the state: position `i` predicts `i + 1`.
+//!
+//! # Sources
+//! Proofs are ours. Ideas: Kim, Papamakarios, Mnih (2021), attention has no global Lipschitz constant; Castin,
+//! Ablin, Peyré (2024), it has one on the bounded set that a norm makes; Birkhoff's contraction in Hilbert's
+//! metric, for L7; Hoeffding's lemma; Badoiu and Clarkson, enclosing balls; Higham, and Rump (2006), Cholesky as
+//! proof of definiteness. The intervention and the question: Menta, Agrawal, Agarwal (NAACL 2025).
+//!
+//! Deliberately absent: f32, post-norm models, `attn.mean`, free-running text.
+
+mod activation;
+mod attention;
+mod check;
+mod constants;
+mod decision;
+mod decompose;
+mod estimate;
+mod head_sets;
+mod head_sum;
+mod hybrid;
+mod linear;
+mod local;
+mod mlp;
+mod mlp_constants;
+mod norm_step;
+mod plan;
+mod point;
+mod request;
+mod rotary;
+#[cfg(test)]
+mod sampled;
+mod softmax;
+mod spectral;
+mod stage;
+mod tightness;
+mod trace;
+mod trajectory;
+mod unembedding;
+mod weights_only;
+
+pub use check::{Claim, Row, THEOREMS, claim};
+pub use constants::Constants;
+pub use request::{Bounds, Depth, Rows};
+pub use stage::Bound;
+pub use tightness::Summary;

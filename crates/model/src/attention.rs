@@ -11,8 +11,6 @@ use crate::{Real, Spec};
 
 /// Queries of one task.
 const CHUNK: usize = 64;
-/// Queries computed together, so that each key is loaded once for all of them.
-const GROUP: usize = 4;
 
 /// Keys and values to attend to: stretches in order of position, and how many of each one's positions count.
 pub(crate) type Stretches<'a, T> = Vec<(&'a KeysValues<T>, usize)>;
@@ -54,26 +52,20 @@ pub(crate) fn attend_with_weights<T: Real>(spec: &Spec, mut task: Task<'_, T>) -
 }
 
 wide_fn! {
-/// Runs a task. `each(head, query, weights)` is shown the weights over positions from 0 on.
-fn mix<T>(
-    task: &mut Task<'_, T>,
-    spec: &Spec,
-    scores: &mut Vec<T>,
-    each: &mut dyn FnMut(usize, usize, &[T]),
-) {
-    let new = task.out.len() / spec.d_query();
-    for head in 0..spec.n_heads {
-        let mut query = 0;
-        while query + GROUP <= new {
-            task.group::<GROUP>(spec, head, query, scores, each);
-            query += GROUP;
-        }
-        while query < new {
-            task.group::<1>(spec, head, query, scores, each);
-            query += 1;
+    /// Runs a task. `each(head, query, weights)` is shown the weights over positions from 0 on.
+    fn mix<T>(
+        task: &mut Task<'_, T>,
+        spec: &Spec,
+        scores: &mut Vec<T>,
+        each: &mut dyn FnMut(usize, usize, &[T]),
+    ) {
+        let new = task.out.len() / spec.d_query();
+        for head in 0..spec.n_heads {
+            for query in 0..new {
+                task.query(spec, head, query, scores, each);
+            }
         }
     }
-}
 }
 
 impl<'a, T: Real> Task<'a, T> {
@@ -95,7 +87,7 @@ impl<'a, T: Real> Task<'a, T> {
     }
 
     #[inline(always)]
-    fn group<const N: usize>(
+    fn query(
         &mut self,
         spec: &Spec,
         head: usize,
@@ -105,83 +97,62 @@ impl<'a, T: Real> Task<'a, T> {
     ) {
         let d = spec.d_head;
         let kv_head = head / (spec.n_heads / spec.n_kv_heads);
-        let last = self.first + query + N - 1;
-        let padded = (last + 1).next_multiple_of(LANES);
-        let low = |position: usize| self.window.map_or(0, |window| (position + 1).saturating_sub(window));
-        let lowest = low(self.first + query);
+        let position = self.first + query;
+        let low = self.window.map_or(0, |window| (position + 1).saturating_sub(window));
+        let vector = &self.queries[query * self.stride + head * d..][..d];
+        // Whole lanes; beyond the query's own position weights are exactly 0.
         scores.clear();
-        scores.resize(N * padded, T::NEG_INFINITY);
+        scores.resize((position + 1).next_multiple_of(LANES), T::NEG_INFINITY);
 
         let mut base = 0;
         for &(block, take) in &self.stretches {
-            let count = take.min((last + 1).saturating_sub(base));
+            let count = take.min((position + 1).saturating_sub(base));
+            let skip = low.saturating_sub(base).min(count);
+            let row = &mut scores[base + skip..base + count];
+            row.fill(T::ZERO);
             let keys = &block.keys[kv_head * d * block.capacity..(kv_head + 1) * d * block.capacity];
-            let skip = lowest.saturating_sub(base) / LANES * LANES;
-            for at in (skip..count).step_by(LANES) {
-                let mut lanes = [[T::ZERO; LANES]; N];
-                for coordinate in 0..d {
-                    let from = coordinate * block.capacity + at;
-                    let key: &[T; LANES] = keys[from..from + LANES].try_into().expect("a whole lane");
-                    for n in 0..N {
-                        let value = self.queries[(query + n) * self.stride + head * d + coordinate];
-                        for lane in 0..LANES {
-                            lanes[n][lane] = value.fused(key[lane], lanes[n][lane]);
-                        }
-                    }
-                }
-                let valid = LANES.min(count - at);
-                for n in 0..N {
-                    let to = n * padded + base + at;
-                    scores[to..to + valid].copy_from_slice(&lanes[n][..valid]);
-                }
-            }
+            add_up(row, vector, |coordinate| &keys[coordinate * block.capacity..][skip..count]);
             base += take;
         }
+        softmax(scores, T::of(spec.score_scale));
+        each(head, query, scores);
 
-        let scale = T::of(spec.score_scale);
-        for n in 0..N {
-            let position = self.first + query + n;
-            let row = &mut scores[n * padded..(n + 1) * padded];
-            row[..low(position)].fill(T::NEG_INFINITY);
-            row[position + 1..].fill(T::NEG_INFINITY);
-            softmax(row, scale);
-            each(head, query + n, row);
+        let out = &mut self.out[query * spec.d_query() + head * d..][..d];
+        out.fill(T::ZERO);
+        let mut base = 0;
+        for &(block, take) in &self.stretches {
+            let count = take.min((position + 1).saturating_sub(base));
+            let skip = low.saturating_sub(base).min(count);
+            let values = &block.values;
+            add_up(out, &scores[base + skip..base + count], |key| {
+                &values[(skip + key) * spec.d_kv() + kv_head * d..][..d]
+            });
+            base += take;
         }
+    }
+}
 
-        for from in (0..d).step_by(LANES) {
-            let width = LANES.min(d - from);
-            let mut lanes = [[T::ZERO; LANES]; N];
-            let mut base = 0;
-            for &(block, take) in &self.stretches {
-                let count = take.min((last + 1).saturating_sub(base));
-                let row_width = spec.d_kv();
-                for key in lowest.saturating_sub(base)..count {
-                    let at = key * row_width + kv_head * d + from;
-                    if width == LANES {
-                        let value: &[T; LANES] =
-                            block.values[at..at + LANES].try_into().expect("a whole lane");
-                        for n in 0..N {
-                            let weight = scores[n * padded + base + key];
-                            for lane in 0..LANES {
-                                lanes[n][lane] = weight.fused(value[lane], lanes[n][lane]);
-                            }
-                        }
-                    } else {
-                        let value = &block.values[at..at + width];
-                        for n in 0..N {
-                            let weight = scores[n * padded + base + key];
-                            for (lane, &value) in value.iter().enumerate() {
-                                lanes[n][lane] = weight.fused(value, lanes[n][lane]);
-                            }
-                        }
-                    }
-                }
-                base += take;
-            }
-            for n in 0..N {
-                let to = (query + n) * spec.d_query() + head * d + from;
-                self.out[to..to + width].copy_from_slice(&lanes[n][..width]);
-            }
+/// `sum += weights[0] * row(0) + weights[1] * row(1) + …`, in this order for every element; four rows at a
+/// time, so that the sums stay in registers meanwhile.
+#[inline(always)]
+fn add_up<'a, T: Real>(sum: &mut [T], weights: &[T], row: impl Fn(usize) -> &'a [T]) {
+    let fours = weights.chunks_exact(4);
+    let rest = fours.remainder();
+    let done = weights.len() - rest.len();
+    for (index, four) in fours.enumerate() {
+        let (a, b) = (&row(4 * index)[..sum.len()], &row(4 * index + 1)[..sum.len()]);
+        let (c, d) = (&row(4 * index + 2)[..sum.len()], &row(4 * index + 3)[..sum.len()]);
+        for place in 0..sum.len() {
+            let mut value = four[0].fused(a[place], sum[place]);
+            value = four[1].fused(b[place], value);
+            value = four[2].fused(c[place], value);
+            sum[place] = four[3].fused(d[place], value);
+        }
+    }
+    for (index, &weight) in rest.iter().enumerate() {
+        let values = row(done + index);
+        for (sum, &value) in sum.iter_mut().zip(values) {
+            *sum = weight.fused(value, *sum);
         }
     }
 }
@@ -192,11 +163,10 @@ impl<'a, T: Real> Task<'a, T> {
 fn softmax<T: Real>(row: &mut [T], scale: T) {
     row.iter_mut().for_each(|score| *score *= scale);
     let max = largest(row);
+    row.iter_mut().for_each(|score| *score = (*score - max).exp());
     let mut lanes = [T::ZERO; LANES];
-    let mut chunks = row.chunks_exact_mut(LANES);
-    for chunk in &mut chunks {
+    for chunk in row.chunks_exact(LANES) {
         for lane in 0..LANES {
-            chunk[lane] = (chunk[lane] - max).exp();
             lanes[lane] += chunk[lane];
         }
     }

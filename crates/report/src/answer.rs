@@ -10,6 +10,9 @@ pub const HEAVY: f64 = 0.5;
 /// A mean loss on the benchmarks up to which a bypass is said to spare them.
 pub const SPARED: f64 = 0.1;
 
+/// A mean loss of recall from which a half of the blocks is said to be needed as it is.
+const NEARLY_ALL: f64 = 0.9;
+
 /// A loss with its interval.
 pub fn loss_text(loss: Loss) -> String {
     format!("{} ({} to {})", percent(loss.value), percent(loss.low), percent(loss.high))
@@ -78,10 +81,13 @@ fn costliest(model: &Model) -> Option<String> {
     let losses = block_losses(model);
     let (_, change, loss) = losses.first()?;
     let certain: Vec<u32> = losses.iter().filter(|(_, _, loss)| loss.low > 0.0).map(|loss| loss.0).collect();
+    let most: Vec<u32> =
+        losses.iter().filter(|other| other.2.value == loss.value).map(|loss| loss.0).collect();
     let mut text = format!(
-        "Of the {} blocks bypassed one at a time, {} costs the most recall: {} of it is lost",
+        "Of the {} blocks bypassed one at a time, {} cost{} the most recall: {} of it is lost",
         losses.len(),
-        change.phrase(),
+        blocks_text(&most),
+        if most.len() == 1 { "s" } else { "" },
         loss_text(*loss)
     );
     if let Some(pair) = model.pair(&change.text, "memorization", model.role()?, "exact_match") {
@@ -112,11 +118,12 @@ fn selective(model: &Model) -> Option<String> {
     if heavy.is_empty() {
         return Some(format!("No single block costs {} of recall or more.", whole_percent(HEAVY)));
     }
-    let spared: Vec<u32> = heavy
+    let mut spared: Vec<u32> = heavy
         .iter()
         .copied()
         .filter(|block| general(*block).is_some_and(|loss| loss.value <= SPARED))
         .collect();
+    spared.sort_unstable();
     let names = blocks_text(&heavy);
     Some(if spared.is_empty() {
         format!(
@@ -130,9 +137,22 @@ fn selective(model: &Model) -> Option<String> {
             .iter()
             .filter_map(|block| Some(format!("block {block}: {}", loss_text(general(*block)?))))
             .collect();
+        let open: Vec<u32> = spared
+            .iter()
+            .copied()
+            .filter(|block| general(*block).is_some_and(|loss| loss.high > SPARED))
+            .collect();
+        let doubt = match open.len() {
+            0 => String::new(),
+            _ => format!(
+                " For {} the interval reaches beyond {}, so that is not settled.",
+                blocks_text(&open),
+                whole_percent(SPARED)
+            ),
+        };
         format!(
             "{} of recall or more is lost at {names}; of these, {} spare{} general ability (mean loss on the \
-             benchmarks at most {}: {}).",
+             benchmarks at most {}: {}).{doubt}",
             whole_percent(HEAVY),
             blocks_text(&spared),
             if spared.len() == 1 { "s" } else { "" },
@@ -169,7 +189,9 @@ fn halves(model: &Model) -> Option<String> {
         names(half, n_blocks - 1),
         loss_text(late)
     );
-    text += if early.low > late.high {
+    text += if early.value.min(late.value) >= NEARLY_ALL {
+        ": recall hangs on both"
+    } else if early.low > late.high {
         ": recall hangs more on early blocks"
     } else if late.low > early.high {
         ": recall hangs more on late blocks"

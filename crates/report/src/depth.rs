@@ -16,6 +16,9 @@ use crate::theorem::{self, Place, theorem};
 pub const WARNING: &str = "A bound of this kind falls with the depth of the bypassed block for every model, trained or not (J1): that it \
      falls is no evidence about this one. Only the measured difference is.";
 
+/// Ratios nearer to one than this are not called growth or fall.
+const ALIKE: f64 = 1.1;
+
 /// Median measured difference at the bypassed block and at the last block, by block.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Depth {
@@ -164,7 +167,11 @@ pub fn sentences(model: &Model) -> Vec<String> {
     };
     let mut sentences = Vec::new();
     if let Some((early, late)) = halves(&growth) {
-        let verb = if early > 1.0 { "grow" } else { "do not grow" };
+        let verb = match early {
+            _ if early > ALIKE => "grow",
+            _ if early < 1.0 / ALIKE => "shrink",
+            _ => "stay as large as they are",
+        };
         sentences.push(format!(
             "Differences made early {verb} on their way: from the bypassed block to the last one by a factor of {} \
              for the first {half} blocks and {} for the others (geometric means of medians).",
@@ -173,7 +180,11 @@ pub fn sentences(model: &Model) -> Vec<String> {
         ));
     }
     if let Some((early, late)) = halves(&depth.last) {
-        let verb = if late < early { "end smaller" } else { "do not end smaller" };
+        let verb = match late / early {
+            ratio if ratio < 1.0 / ALIKE => "end smaller",
+            ratio if ratio > ALIKE => "end larger",
+            _ => "end about as large as early ones",
+        };
         sentences.push(format!(
             "Differences made late {verb}: at the last block {} for the first {half} blocks bypassed and {} for the \
              others.",

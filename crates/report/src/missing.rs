@@ -1,6 +1,6 @@
 //! What was not measured, so that silence is not taken for a result.
 
-use crate::number::listing;
+use crate::number::{listing, percent};
 use crate::study::Study;
 use crate::suite::EXPECTED;
 
@@ -75,6 +75,19 @@ fn benchmarks(model: &crate::study::Model, say: &mut impl FnMut(String)) {
         .collect();
     if !absent.is_empty() {
         say(format!("{}", listing(&absent)));
+    }
+    for suite in suites.iter().filter(|suite| model.guesses(suite)) {
+        let row = model.score("none", suite);
+        let (value, low, high) =
+            row.map_or((f64::NAN, None, None), |row| (row.value, row.ci_low, row.ci_high));
+        say(format!(
+            "losses on {}, because the unchanged model is not above guessing there ({}, {} to {}, guessing {})",
+            suite.title,
+            percent(value),
+            percent(low.unwrap_or(f64::NAN)),
+            percent(high.unwrap_or(f64::NAN)),
+            percent(suite.guessing.unwrap_or(f64::NAN))
+        ));
     }
     let few: Vec<String> = suites
         .iter()

@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use crate::depth;
 use crate::figure::Figure;
-use crate::number::{count, listing, plain, whole_percent};
+use crate::number::{count, listing, whole_percent};
 use crate::study::{Model, Study};
 use crate::svg::escape;
 use crate::theorem::{INFORMATIVE, VACUOUS};
@@ -26,7 +26,7 @@ pub fn page(study: &Study, figures: &[Figure]) -> String {
     }
     if study.models.iter().any(|model| !model.rows.is_empty()) {
         html.push_str(
-            "<h2 id=\"results\">All results</h2>\n<p>Each value with its 95 % interval and number of items; the best \
+            "<h2 id=\"results\">All results</h2>\n<p>Each value with its 95 % interval; the number of items stands in the first row and holds below it unless said otherwise. The best \
              trade-off is set bold.</p>\n",
         );
         for model in study.models.iter().filter(|model| !model.rows.is_empty()) {
@@ -49,9 +49,10 @@ fn lede(study: &Study) -> String {
     let labels: Vec<String> = study.models.iter().map(|model| model.label.clone()).collect();
     let changes = study.models.iter().map(|model| model.changes.len().saturating_sub(1)).max().unwrap_or(0);
     format!(
-        "{}, each as it is and under up to {} intervention{}: which attention blocks the reciting of memorized text \
+        "{}, {}as it is and under up to {} intervention{}: which attention blocks the reciting of memorized text \
          hangs on, and what bypassing them costs besides.",
         listing(&labels),
+        if labels.len() == 1 { "" } else { "each " },
         count(changes as u64),
         if changes == 1 { "" } else { "s" }
     )
@@ -106,8 +107,8 @@ fn best(model: &Model) -> Option<String> {
         model.label,
         change.phrase(),
         answer::loss_text(recall),
-        answer::loss_text(general),
         recall.n,
+        answer::loss_text(general),
         general.n
     ))
 }
@@ -123,8 +124,7 @@ fn tightness(study: &Study, html: &mut String) {
         html,
         "<p>How near each bound comes: the ratio of bound to measured value over all positions where there is a \
          difference. A bound is called informative up to a median ratio of {}, and is said to say nothing from {} on.</p>",
-        plain(INFORMATIVE),
-        plain(VACUOUS)
+        INFORMATIVE, VACUOUS
     );
     for model in &study.models {
         html.push_str(&tables::bounds(model));
@@ -140,7 +140,7 @@ fn reading() -> String {
          <dt>Exact match</dt><dd>Greedy decoding from the prefix gives the suffix token for token.</dd>\n\
          <dt>Relative loss</dt><dd>(unchanged − changed) / unchanged. Its 95 % interval comes from differences paired by item \
          where these were given and vary, else from the interval of the changed value; the unchanged value counts as known. A \
-         mean over benchmarks treats them as independent.</dd>\n\
+         mean over benchmarks treats them as independent, and leaves out those at which the unchanged model is not above guessing.</dd>\n\
          <dt>Words of the answer</dt><dd>A block costs recall heavily from a relative loss of {}; a bypass spares general \
          ability up to a mean loss of {} on the benchmarks; fewer than {} items are pointed out.</dd>\n</dl>\n",
         whole_percent(answer::HEAVY),

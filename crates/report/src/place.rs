@@ -59,7 +59,7 @@ pub fn apart(wanted: &[f64], gap: f64, (top, bottom): (f64, f64)) -> Vec<f64> {
 }
 
 const SIZE: f64 = 11.0;
-const CLEAR: f64 = 5.0;
+const CLEAR: f64 = 4.5;
 
 type Box4 = (f64, f64, f64, f64);
 
@@ -83,7 +83,7 @@ pub fn around_points(labels: &[((f64, f64), &str, usize)], marks: &[(f64, f64)],
         });
         if let Some((area, radius, end)) = found {
             taken.push(area);
-            let lead = (radius > 12.0).then(|| {
+            let lead = (radius > 14.0).then(|| {
                 let away = (end.0 - x).hypot(end.1 - y);
                 let begin = (x + (end.0 - x) * 5.0 / away, y + (end.1 - y) * 5.0 / away);
                 (begin, end)
@@ -97,7 +97,7 @@ pub fn around_points(labels: &[((f64, f64), &str, usize)], marks: &[(f64, f64)],
 
 /// Directions and distances to try, the nearest first.
 fn candidates() -> impl Iterator<Item = (f64, f64)> {
-    let radii = [7.0, 10.0, 16.0, 24.0, 34.0, 46.0, 60.0];
+    let radii = [9.0, 12.0, 17.0, 24.0, 34.0, 46.0, 60.0];
     radii.into_iter().flat_map(|radius| {
         [45.0f64, 315.0, 135.0, 225.0, 0.0, 180.0, 70.0, 290.0, 110.0, 250.0, 20.0, 340.0, 160.0, 200.0]
             .into_iter()

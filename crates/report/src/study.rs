@@ -174,6 +174,12 @@ impl Model {
         self.row(change, &suite.name, "benchmark", None, &suite.metric)
     }
 
+    /// Whether the unchanged model is not above guessing at a suite: what it then loses says nothing.
+    pub fn guesses(&self, suite: &Suite) -> bool {
+        let row = self.score("none", suite);
+        suite.guessing.zip(row.and_then(|row| row.ci_low)).is_some_and(|(guessing, low)| low <= guessing)
+    }
+
     /// Counts of items under a change against `none`.
     pub fn pair(&self, change: &str, suite: &str, role: &str, metric: &str) -> Option<&Paired> {
         self.pairs.get(&(change.into(), suite.into(), role.into(), metric.into()))
@@ -189,12 +195,12 @@ impl Model {
         self.loss(self.score(change, suite)?)
     }
 
-    /// Mean relative loss over the suites of a class, or of all; `None` where one of them was not measured.
+    /// Mean relative loss over the suites of a class, or of all, but those at guessing; `None` where one of them was not measured.
     pub fn general_loss(&self, change: &str, class: Option<Class>) -> Option<Loss> {
         let suites = self.suites();
         let losses = suites
             .iter()
-            .filter(|suite| class.is_none_or(|class| suite.class == class))
+            .filter(|suite| class.is_none_or(|class| suite.class == class) && !self.guesses(suite))
             .map(|suite| self.suite_loss(change, suite))
             .collect::<Option<Vec<_>>>()?;
         mean(&losses)

@@ -12,16 +12,21 @@ use crate::suite::{falls_with_skill, metric_title};
 use crate::svg::escape;
 use crate::theorem::{rank, theorem, verdict};
 
-/// A value with its interval and n, small.
-fn row_cell(row: Option<&Summary>) -> String {
+/// Without the sign of percent: the value above carries it.
+fn bare(text: &str) -> &str {
+    text.trim_end_matches("\u{202f}%")
+}
+
+/// A value with its interval, small; with n too where it is not that of the unchanged model, above.
+fn row_cell(row: Option<&Summary>, base: Option<&Summary>) -> String {
     let Some(row) = row else { return "<td>–</td>".to_string() };
     let share = !falls_with_skill(&row.metric) && row.metric != "entropy";
     let write = |value: f64| if share { percent(value) } else { plain(value) };
-    let interval = match row.ci_low.zip(row.ci_high) {
-        Some((low, high)) => format!("{} to {}, ", write(low), write(high)),
-        None => String::new(),
-    };
-    format!("<td>{}<br><small>{interval}n {}</small></td>", write(row.value), row.n)
+    let interval = row.ci_low.zip(row.ci_high);
+    let interval = interval.map(|(low, high)| format!("{} to {}", bare(&write(low)), bare(&write(high))));
+    let n = (row.change == "none" || base.is_none_or(|base| base.n != row.n)).then(|| format!("n {}", row.n));
+    let small: Vec<String> = interval.into_iter().chain(n).collect();
+    format!("<td>{}<br><small>{}</small></td>", write(row.value), small.join(", "))
 }
 
 fn loss_cell(loss: Option<Loss>) -> String {
@@ -30,8 +35,8 @@ fn loss_cell(loss: Option<Loss>) -> String {
             format!(
                 "<td>{}<br><small>{} to {}</small></td>",
                 percent(loss.value),
-                percent(loss.low),
-                percent(loss.high)
+                bare(&percent(loss.low)),
+                bare(&percent(loss.high))
             )
         }
         None => "<td>–</td>".to_string(),
@@ -49,12 +54,17 @@ pub fn results(model: &Model) -> String {
     );
     let token = model.token_metric();
     if let Some(metric) = token {
-        let _ = write!(html, "<th>{}</th>", metric_title(metric));
+        let _ = write!(html, "<th>{}</th>", metric_title(metric).replace(", ", ",<br>"));
     }
     for suite in &suites {
-        let _ = write!(html, "<th>{}<br>{}</th>", escape(&suite.title), metric_title(&suite.metric));
+        let _ = write!(
+            html,
+            "<th>{}<br>{}</th>",
+            escape(&suite.title),
+            metric_title(&suite.metric).replace(" per ", "<br>per ")
+        );
     }
-    html.push_str("<th>recall lost</th><th>benchmarks lost</th></tr></thead><tbody>\n");
+    html.push_str("<th>recall<br>lost</th><th>benchmarks<br>lost</th></tr></thead><tbody>\n");
     for change in &model.changes {
         if !model.rows.keys().any(|key| key.0 == change.text) {
             continue;
@@ -65,12 +75,12 @@ pub fn results(model: &Model) -> String {
             _ => "",
         };
         let _ = write!(html, "<tr{class}><td><code>{}</code></td>", escape(&change.text));
-        html.push_str(&row_cell(model.recall(&change.text)));
+        html.push_str(&row_cell(model.recall(&change.text), model.recall("none")));
         if let Some(metric) = token {
-            html.push_str(&row_cell(model.memory(&change.text, metric)));
+            html.push_str(&row_cell(model.memory(&change.text, metric), model.memory("none", metric)));
         }
         for suite in &suites {
-            html.push_str(&row_cell(model.score(&change.text, suite)));
+            html.push_str(&row_cell(model.score(&change.text, suite), model.score("none", suite)));
         }
         if change.sort == Sort::None {
             html.push_str("<td></td><td></td>");

@@ -34,10 +34,12 @@ fn one(model: &Model, text: &mut String) {
     let worst = crate::figures::telling(model);
     if let Some((change, recall, general)) = model.best() {
         text.push_str(&format!(
-            "  best trade-off: {} (recall lost {} %, benchmarks lost {} %)\n",
+            "  best trade-off: {} (recall lost {} %, benchmarks lost {} %, {} to {})\n",
             change.phrase(),
             share(recall.value),
-            share(general.value)
+            share(general.value),
+            share(general.low),
+            share(general.high)
         ));
     }
     let most = worst.iter().filter_map(|change| Some((change, model.recall_loss(&change.text)?)));
@@ -90,6 +92,9 @@ fn one(model: &Model, text: &mut String) {
     }
     if model.token_metric() == Some("token_accuracy_forced") {
         text.push_str("  * teacher-forced; nothing was generated freely\n");
+    }
+    for suite in model.suites().iter().filter(|suite| model.guesses(suite)) {
+        text.push_str(&format!("  {}: unchanged not above guessing, left out of losses\n", suite.title));
     }
     let n = |name: &str, n: Option<u32>| n.map(|n| format!("{name} {n}"));
     let mut counts = vec![n("recall", model.recall("none").map(|row| row.n))];

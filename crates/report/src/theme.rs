@@ -104,7 +104,7 @@ summary{cursor:pointer;color:var(--muted)}
 .scroll{overflow-x:auto;margin:.6rem 0 1.2rem}
 table{border-collapse:collapse;font:13px/1.4 system-ui,-apple-system,\"Segoe UI\",\"Helvetica Neue\",Arial,sans-serif;font-variant-numeric:tabular-nums}
 caption{text-align:left;font-weight:600;padding:.3rem 0}
-th,td{padding:.28rem .9rem .28rem 0;text-align:right;white-space:nowrap;vertical-align:baseline}
+th,td{padding:.28rem .75rem .28rem 0;text-align:right;white-space:nowrap;vertical-align:baseline}
 th{font-weight:600;border-bottom:1px solid var(--axis)}
 td{border-bottom:1px solid var(--grid)}
 th:first-child,td:first-child,.l{text-align:left}

@@ -304,13 +304,12 @@ fn the_page_needs_nothing_else() {
         assert!(svg.contains("<style>") && svg.contains("<desc") && !svg.contains("var(--"), "{name}");
         assert!(!svg.contains("NaN") && !svg.contains("inf"), "{name}");
     }
+    assert!(
+        page.contains("GPT-Neo 4.3M · 8 blocks: best is block 6. Recall lost 96.7\u{202f}% ("),
+        "best set"
+    );
     for promised in ["GPT-NeoX 4.2M · 8 blocks", "GPT-Neo 4.3M · 8 blocks", "(J1)", "ARC-Easy and PIQA"] {
         assert!(page.contains(promised), "{promised}");
-    }
-    if let Some(keep) = std::env::var_os("ROTE_REPORT_KEEP") {
-        // For looking at it.
-        let _ = fs::remove_dir_all(&keep);
-        fs::rename(&place, keep).unwrap();
     }
 }
 
@@ -410,6 +409,30 @@ fn the_answer_follows_the_numbers() {
     assert_eq!(models[1]["best"]["change"], "attn.identity@1");
     assert!(said(&models[1]).contains("recall hangs more on early blocks"), "{}", said(&models[1]));
     assert!(said(&models[0]).contains("recites 241 of 576 sequences"), "{}", said(&models[0]));
+}
+
+#[test]
+fn a_task_at_guessing_is_left_out_of_losses() {
+    let made = Made::new();
+    let (items, mut rows) = scores("gpt_neox", &["memorization", "hellaswag", "lambada_openai"]);
+    for row in rows.iter_mut().filter(|row| row.suite == "hellaswag") {
+        (row.value, row.baseline, row.ci_low, row.ci_high) = (0.26, 0.26, Some(0.21), Some(0.31));
+    }
+    let scores = made.artifact("score-guess", "gpt_neox", |output| {
+        write(output, items);
+        write(output, rows);
+    });
+    let inputs = Inputs { scores: vec![scores], extractions: Vec::new(), bounds: Vec::new() };
+    let place = made.report("report", &inputs).unwrap();
+    assert!(text(&place, "table.txt").contains("HellaSwag: unchanged not above guessing"));
+    assert!(text(&place, "page.html").contains("losses on HellaSwag"));
+    let csv = text(&place, "figures/losses.csv");
+    assert!(csv.contains("language tasks") && !csv.contains("reasoning tasks"), "{csv}");
+    let summary: serde_json::Value = serde_json::from_str(&text(&place, "summary.json")).unwrap();
+    let change = &summary["models"][0]["changes"][1];
+    let lambada = &change["benchmarks"]["lambada_openai"];
+    let expected = 1.0 - lambada["value"].as_f64().unwrap() / lambada["baseline"].as_f64().unwrap();
+    assert_eq!(change["benchmark_loss"]["value"].as_f64(), Some(expected));
 }
 
 #[test]

@@ -300,7 +300,7 @@ fn endings(scene: &Scene, report: &Report, seconds: f64) -> Vec<String> {
 /// What a result has to show: its `table.txt` is printed, its `page.html` is named.
 fn results(scene: &Scene, report: &Report) {
     for &index in &scene.pipeline.order {
-        let Some(known) = &report.endings[index].known else { continue };
+        let Some(known) = &report.known[index] else { continue };
         if let Ok(table) = std::fs::read_to_string(known.place.join("table.txt")) {
             print(&table);
         }

@@ -14,7 +14,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use rote_store::{Key, Manifest, Memory};
+use rote_store::{Digest, Key, Manifest, Memory};
 
 use crate::plan::{Known, Scene, Verdict};
 use crate::process::{self, Event};
@@ -60,14 +60,14 @@ pub struct Ending {
     pub state: State,
     /// How long it ran.
     pub seconds: Option<f64>,
-    /// Its result.
-    pub known: Option<Known>,
 }
 
 /// What became of all nodes.
 pub struct Report {
     /// By index of the node.
     pub endings: Vec<Ending>,
+    /// Results, by index of the node.
+    pub known: Vec<Option<Known>>,
     /// Exit code of the whole.
     pub code: u8,
 }
@@ -86,6 +86,7 @@ pub struct Work<'a> {
     memory: &'a mut Memory,
     progress: &'a mut Progress,
     endings: Vec<Ending>,
+    known: Vec<Option<Known>>,
     queue: Vec<(usize, Key, Vec<String>)>,
     running: HashMap<usize, Child>,
     code: u8,
@@ -102,10 +103,11 @@ impl<'a> Work<'a> {
         memory: &'a mut Memory,
         progress: &'a mut Progress,
     ) -> Self {
-        let ending = || Ending { state: State::Unknown, seconds: None, known: None };
-        let endings = scene.pipeline.nodes.iter().map(|_| ending()).collect();
+        let ending = || Ending { state: State::Unknown, seconds: None };
+        let endings: Vec<_> = scene.pipeline.nodes.iter().map(|_| ending()).collect();
+        let known = vec![None; endings.len()];
         let (queue, running) = (Vec::new(), HashMap::new());
-        Work { scene, limits, memory, progress, endings, queue, running, code: 0 }
+        Work { scene, limits, memory, progress, endings, known, queue, running, code: 0 }
     }
 
     /// Brings `goals` and all they need up to date.
@@ -120,7 +122,7 @@ impl<'a> Work<'a> {
         if interrupted() {
             self.code = 130;
         }
-        Ok(Report { endings: self.endings, code: self.code })
+        Ok(Report { endings: self.endings, known: self.known, code: self.code })
     }
 
     fn turn(&mut self, sender: &Sender<(usize, Event)>, receiver: &Receiver<(usize, Event)>) -> Result<()> {
@@ -176,13 +178,12 @@ impl<'a> Work<'a> {
         let scene = self.scene;
         for &index in &scene.pipeline.order {
             let node = &scene.pipeline.nodes[index];
-            let made = |parent: &usize| self.endings[*parent].known.is_some();
+            let made = |parent: &usize| self.known[*parent].is_some();
             if self.endings[index].state != State::Wanted || !node.parents().iter().all(made) {
                 continue;
             }
             self.set(index, State::Ready);
-            let known: Vec<_> = self.known();
-            match scene.verdict(index, &known, self.memory)? {
+            match scene.verdict(index, &self.known, self.memory)? {
                 Verdict::Fresh(key, result) => self.fresh(index, &key, result)?,
                 Verdict::Runs(key, reasons) => {
                     self.set(index, State::Queued);
@@ -194,10 +195,6 @@ impl<'a> Work<'a> {
         Ok(())
     }
 
-    fn known(&self) -> Vec<Option<Known>> {
-        self.endings.iter().map(|ending| ending.known.clone()).collect()
-    }
-
     fn fresh(&mut self, index: usize, key: &Key, result: Known) -> Result<()> {
         let scene = self.scene;
         // A run that was killed right after its stage ended has not done this, nor has who pasted a command.
@@ -205,7 +202,7 @@ impl<'a> Work<'a> {
         scene.shelf.seal(result.key)?;
         scene.shelf.link(&scene.pipeline.name, &scene.pipeline.nodes[index].name, result.key)?;
         self.set(index, State::Fresh);
-        self.endings[index].known = Some(result);
+        self.known[index] = Some(result);
         Ok(())
     }
 
@@ -258,7 +255,7 @@ impl<'a> Work<'a> {
         }
         scene.shelf.record(&key)?;
         let out = scene.shelf.place(digest).display().to_string();
-        let (program, mut arguments) = scene.command(node, &self.known(), &out);
+        let (program, mut arguments) = scene.command(node, &self.known, &out);
         arguments.extend(["--threads".to_string(), threads.to_string()]);
         arguments.extend(["--progress".to_string(), "plain".to_string()]);
         match reasons {
@@ -305,7 +302,7 @@ impl<'a> Work<'a> {
                 let content = result.content.short();
                 self.progress.say(&format!("{name}: done in {seconds:.1} s, content {content}"));
                 self.set(index, State::Done);
-                self.endings[index].known = Some(result);
+                self.known[index] = Some(result);
             }
             Err(cause) => {
                 self.set(index, State::Failed);
@@ -332,11 +329,17 @@ impl<'a> Work<'a> {
                 return Err(format!("it ended well but left a damaged artifact: {damage}"));
             }
         };
-        if let Some(port) = misread(&manifest, key) {
+        let place = self.scene.shelf.place(digest);
+        let changed = if executable(&place).is_some_and(|code| code != key.code) {
+            Some("its executable".to_string())
+        } else {
+            misread(&manifest, key).map(|port| format!("--{port}"))
+        };
+        if let Some(changed) = changed {
             let _ = self.scene.shelf.remove(digest);
-            return Err(format!("--{port} changed while it was read; the result is dropped, run again"));
+            return Err(format!("{changed} changed while it ran; the result is dropped, run again"));
         }
-        Ok(Known { key: digest, content: manifest.content_id, place: self.scene.shelf.place(digest) })
+        Ok(Known { key: digest, content: manifest.content_id, place })
     }
 
     /// Ends the children and waits for them.
@@ -353,6 +356,13 @@ impl<'a> Work<'a> {
             }
         }
     }
+}
+
+/// Digest of the executable that made the artifact at `place`, as it says itself.
+fn executable(place: &std::path::Path) -> Option<Digest> {
+    let run = std::fs::read(place.join(Manifest::RUN_FILE)).ok()?;
+    let run: serde_json::Value = serde_json::from_slice(&run).ok()?;
+    run.get("executable")?.as_str()?.parse().ok()
 }
 
 /// The port that a stage read with other content than its key holds.

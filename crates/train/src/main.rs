@@ -40,10 +40,14 @@ fn run(arguments: &Arguments) -> Result<()> {
     if out.exists() {
         bail!("{}: is there already; remove it or choose another --out", out.display());
     }
+    // Nothing touches the disk before there is a model, and then it appears whole.
+    let trained = rote_train::train(&rote_train::read(inputs)?, params, *threads, &mut report)?;
     let partial = out.with_extension("partial");
     std::fs::create_dir_all(&partial).with_context(|| format!("making {}", partial.display()))?;
-    let summary = rote_train::run(inputs, params, &partial, *threads, &mut report)?;
-    std::fs::rename(&partial, out).with_context(|| format!("renaming {}", partial.display()))?;
+    rote_train::folder::write(&trained, &partial)?;
+    std::fs::rename(&partial, out)
+        .with_context(|| format!("renaming {} to {}", partial.display(), out.display()))?;
+    let summary = &trained.summary;
     say(&format!(
         "{} parameters, {} tokens; held-out perplexity {:.2}, unigram {:.2}",
         summary.parameters, summary.tokens, summary.held_out_perplexity, summary.unigram_perplexity

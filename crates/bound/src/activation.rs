@@ -1,0 +1,179 @@
+//! What an MLP's activation can do on an interval (lemma L4): by how much it moves, and how steeply.
+//!
+//! gelu (both forms) and silu are `act(x) = x/2 + E(x)` with `E` even and `|E(x)| <= |x|/2`. Hence
+//! `act'(x) + act'(-x) = 1`; `act` falls up to one lowest point `x0` and rises after it; `act'` falls up to
+//! `-x*`, rises up to `x*`, falls after. So extremes over an interval are at its ends or at these points.
+
+use rote_model::{Activation, Real};
+
+/// Constants of one activation, rounded outwards.
+struct Shape {
+    /// Largest slope, and where it is.
+    steepest: f64,
+    steepest_at: f64,
+    /// Where it is lowest, and its value there (a magnitude).
+    lowest_at: f64,
+    depth: f64,
+}
+
+const GELU_ERF: Shape = Shape {
+    steepest: 1.128_904_145_3,
+    steepest_at: std::f64::consts::SQRT_2,
+    lowest_at: -0.751_791_524_694_3,
+    depth: 0.169_971_207_5,
+};
+const GELU_TANH: Shape = Shape {
+    steepest: 1.128_993_068_8,
+    steepest_at: 1.418_504_008_8,
+    lowest_at: -0.752_461_422_071_0,
+    depth: 0.170_040_750_6,
+};
+const SILU: Shape = Shape {
+    steepest: 1.099_839_320_3,
+    steepest_at: 2.399_357_280_5,
+    lowest_at: -1.278_464_542_761_1,
+    depth: 0.278_464_542_8,
+};
+/// `sqrt(2/pi)`.
+const ROOT_2_OVER_PI: f64 = 0.797_884_560_802_865_4;
+
+/// What an activation does on `[a - b, a + b]`.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Interval {
+    /// `max |act(a + t) - act(a)|`.
+    pub range: f64,
+    /// `max |act'|`.
+    pub slope: f64,
+    /// `max |act' - 1/2|`.
+    pub tilt: f64,
+}
+
+fn shape(act: Activation) -> Option<&'static Shape> {
+    match act {
+        Activation::GeluErf => Some(&GELU_ERF),
+        Activation::GeluTanh => Some(&GELU_TANH),
+        Activation::Silu => Some(&SILU),
+        Activation::Relu => None,
+    }
+}
+
+/// Value and slope at `x`; ReLU's slope at 0 is 0.
+pub fn evaluate(act: Activation, x: f64) -> (f64, f64) {
+    match act {
+        Activation::GeluErf => {
+            let below = 0.5 * (1.0 + Real::erf(x * std::f64::consts::FRAC_1_SQRT_2));
+            let density = 0.5 * ROOT_2_OVER_PI * Real::exp(-0.5 * x * x);
+            // Far left the sum 1 + erf cancels; the slope is then below 1e-15 and the value too.
+            (x * below, below + x * density)
+        }
+        Activation::GeluTanh => {
+            let inner = ROOT_2_OVER_PI * (x + 0.044_715 * x * x * x);
+            let t = Real::tanh(inner);
+            let rate = ROOT_2_OVER_PI * (1.0 + 3.0 * 0.044_715 * x * x);
+            let steep = (1.0 - t) * (1.0 + t) * rate;
+            (0.5 * x * (1.0 + t), 0.5 * (1.0 + t) + 0.5 * if steep == 0.0 { 0.0 } else { x * steep })
+        }
+        Activation::Relu => (x.max(0.0), if x > 0.0 { 1.0 } else { 0.0 }),
+        Activation::Silu => {
+            let gate = 1.0 / (1.0 + Real::exp(-x));
+            (x * gate, gate * (1.0 + if gate == 0.0 { 0.0 } else { x * (1.0 - gate) }))
+        }
+    }
+}
+
+/// `sup |act'|`.
+pub fn lipschitz(act: Activation) -> f64 {
+    shape(act).map_or(1.0, |shape| shape.steepest)
+}
+
+/// `sup |act(x)|` over `|x| <= reach`.
+pub fn largest(act: Activation, reach: f64) -> f64 {
+    evaluate(act, reach).0.max(shape(act).map_or(0.0, |shape| shape.depth)).min(reach)
+}
+
+/// What `act` does on `[a - b, a + b]`, given its value at `a`; rounded upwards.
+pub fn interval(act: Activation, a: f64, value: f64, b: f64) -> Interval {
+    let (low, high) = (a - b, a + b);
+    let Some(shape) = shape(act) else {
+        let (left, right) = (low.max(0.0), high.max(0.0));
+        let slope = if high > 0.0 { 1.0 } else { 0.0 };
+        return Interval { range: (right - value).max(value - left).min(b * slope), slope, tilt: 0.5 };
+    };
+    let ((left, left_slope), (right, right_slope)) = (evaluate(act, low), evaluate(act, high));
+    let mut range = (left - value).abs().max((right - value).abs());
+    if low <= shape.lowest_at && shape.lowest_at <= high {
+        range = range.max(value + shape.depth);
+    }
+    let mut slope = left_slope.abs().max(right_slope.abs());
+    let mut tilt = (left_slope - 0.5).abs().max((right_slope - 0.5).abs());
+    let inside = |x: f64| low <= x + 1e-9 && x - 1e-9 <= high;
+    if inside(shape.steepest_at) {
+        (slope, tilt) = (shape.steepest, shape.steepest - 0.5);
+    } else if inside(-shape.steepest_at) {
+        (slope, tilt) = (slope.max(shape.steepest - 1.0), shape.steepest - 0.5);
+    }
+    // A difference of nearly equal values keeps few digits: add what it can have lost, then cap.
+    range += 8.0 * f64::EPSILON * (value.abs() + left.abs() + right.abs());
+    slope = (slope + 8.0 * f64::EPSILON * (1.0 + a.abs())).min(shape.steepest);
+    tilt = (tilt + 8.0 * f64::EPSILON * (1.0 + a.abs())).min(shape.steepest - 0.5);
+    Interval { range: range.min(slope * b), slope, tilt }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ALL: [Activation; 4] =
+        [Activation::GeluErf, Activation::GeluTanh, Activation::Relu, Activation::Silu];
+
+    #[test]
+    fn slopes_are_derivatives() {
+        for act in ALL {
+            for step in -800..800 {
+                let x = f64::from(step) / 100.0 + 0.003;
+                let h = 1e-5;
+                let slope = (evaluate(act, x + h).0 - evaluate(act, x - h).0) / (2.0 * h);
+                assert!((slope - evaluate(act, x).1).abs() < 1e-8, "{act:?} at {x}");
+            }
+            assert!(evaluate(act, -1e3).0.abs() < 1e-12 && evaluate(act, 1e3).0 == 1e3, "{act:?}");
+        }
+    }
+
+    #[test]
+    fn intervals_hold_every_sample_and_are_nearly_reached() {
+        for act in ALL {
+            for a in (-60..60).map(|step| f64::from(step) / 9.7) {
+                for b in [0.0, 1e-9, 1e-3, 0.3, 1.0, 4.0, 30.0] {
+                    let (value, _) = evaluate(act, a);
+                    let bound = interval(act, a, value, b);
+                    let mut seen = Interval { range: 0.0, slope: 0.0, tilt: 0.0 };
+                    for step in -600..=600 {
+                        let (moved, slope) = evaluate(act, a + b * f64::from(step) / 600.0);
+                        seen.range = seen.range.max((moved - value).abs());
+                        seen.slope = seen.slope.max(slope.abs());
+                        seen.tilt = seen.tilt.max((slope - 0.5).abs());
+                    }
+                    let place = format!("{act:?} [{a} ± {b}]: {bound:?} {seen:?}");
+                    assert!(seen.range <= bound.range + 1e-14, "{place}");
+                    assert!(seen.slope <= bound.slope + 1e-14, "{place}");
+                    assert!(seen.tilt <= bound.tilt + 1e-14, "{place}");
+                    assert!(bound.range <= seen.range * 1.01 + 2e-3 * b + 1e-12, "{place}");
+                    assert!(bound.slope <= seen.slope + 0.01, "{place}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn constants_are_suprema() {
+        for act in ALL {
+            let mut steepest = 0.0_f64;
+            for step in -200_000..200_000 {
+                let (value, slope) = evaluate(act, f64::from(step) / 20_000.0);
+                steepest = steepest.max(slope);
+                assert!(value >= -largest(act, 1.0).max(0.3));
+            }
+            assert!(steepest <= lipschitz(act) && steepest > lipschitz(act) - 1e-8, "{act:?} {steepest}");
+        }
+    }
+}

@@ -1,0 +1,159 @@
+//! Theorem A: the local displacement, what changed attention weights do to the block they are changed in.
+//!
+//! With unchanged inputs `delta_i = A^I_i - A_i = sum_h (v_i - o_i) W_O`; all biases cancel. As
+//! `o_i - v_i = sum_j P_ij (v_j - v_i)`, the triangle inequality gives, from tight to loose,
+//! A1 `sum_h |(v_i - o_i) W_O|`, A2 `sum_h sum_j P_ij e_ij` with `e_ij = |(v_j - v_i) W_O|`,
+//! A3 `sum_h (1 - P_ii) max_j e_ij`; and `|u_j - u_i| <= 2 sqrt(d)` with lemma L3 gives A4. A5 bounds the
+//! identity part by its single operator and the mixed part by L3; it needs the weights alone.
+
+use rote_model::{Matrix, Spec};
+
+use crate::constants::AttnConstants;
+use crate::linear::{UNIT, accumulate, norm, row_norms, view};
+use crate::plan::{AttnPlan, HeadPlan};
+use crate::point::AttnPoint;
+
+/// Upper bounds on `|delta_i|`, each per token.
+pub(crate) struct Local {
+    /// A0, exact.
+    pub exact: Vec<f64>,
+    /// What A0 and the model's own difference can be off by.
+    pub slack: Vec<f64>,
+    /// A1.
+    pub heads: Vec<f64>,
+    /// A2; of bypasses only, like A3 and A4.
+    pub spread: Option<Vec<f64>>,
+    /// A3.
+    pub farthest: Option<Vec<f64>>,
+    /// A4.
+    pub row: Option<Vec<f64>>,
+}
+
+/// One head's part of `delta`, `[n, d_head]` before `W_O`; `None` where it keeps its weights.
+fn part(plan: &HeadPlan, point: &AttnPoint, head: usize) -> Option<(Matrix<f64>, f64)> {
+    let point = &point.heads[head];
+    if plan.identity[head] {
+        Some((point.difference.clone(), 1.0))
+    } else if plan.zero[head] {
+        Some((point.mixed.clone(), -1.0))
+    } else {
+        None
+    }
+}
+
+/// Each changed head's vectors `[n, d]`: what they add to the attention output.
+pub(crate) fn head_displacements(
+    spec: &Spec,
+    c: &AttnConstants,
+    plan: &HeadPlan,
+    point: &AttnPoint,
+) -> Vec<Matrix<f64>> {
+    (0..spec.n_heads)
+        .filter_map(|head| {
+            let (rows, sign) = part(plan, point, head)?;
+            let mut out = Matrix::new(rows.rows, spec.d_model, vec![0.0; rows.rows * spec.d_model]);
+            let weights = view(&c.out).cols(head * spec.d_head, spec.d_head).transposed();
+            accumulate(&mut out.data, spec.d_model, sign, view(&rows), weights);
+            Some(out)
+        })
+        .collect()
+}
+
+/// `delta`, `[n, d]`, of any change of attention at unchanged inputs.
+pub(crate) fn displacement(
+    spec: &Spec,
+    c: &AttnConstants,
+    plan: &AttnPlan,
+    point: &AttnPoint,
+) -> Matrix<f64> {
+    let n = point.output.rows;
+    let mut sum = Matrix::new(n, spec.d_model, vec![0.0; n * spec.d_model]);
+    match plan {
+        AttnPlan::Keep => {}
+        AttnPlan::Zero => {
+            sum.data.iter_mut().zip(&point.output.data).for_each(|(sum, output)| *sum = -output);
+        }
+        AttnPlan::Heads(plan) => {
+            for part in head_displacements(spec, c, plan, point) {
+                sum.data.iter_mut().zip(&part.data).for_each(|(sum, part)| *sum += part);
+            }
+        }
+    }
+    sum
+}
+
+/// What `delta_i` computed here, or from two runs of the model, can be off by: rounding of values and mixes
+/// (section 7 of the specification), and a margin for the attention output that the model adds them to.
+pub(crate) fn rounding(spec: &Spec, c: &AttnConstants, point: &AttnPoint) -> Vec<f64> {
+    let n = point.output.rows;
+    let terms = 8.0 * (n + spec.d_model + spec.d_query()) as f64 * UNIT;
+    let cancelled = terms * point.value_size * (spec.n_heads as f64).sqrt() * c.out_frobenius;
+    (0..n).map(|i| if i == 0 { 0.0 } else { cancelled } + 1e-12 * norm(point.output.row(i))).collect()
+}
+
+/// A0 to A4 for a change of heads.
+pub(crate) fn local(spec: &Spec, c: &AttnConstants, plan: &HeadPlan, point: &AttnPoint) -> Local {
+    let n = point.output.rows;
+    let heads = head_displacements(spec, c, plan, point);
+    let exact = row_norms(&displacement(spec, c, &AttnPlan::Heads(plan.clone()), point));
+    let mut sum = vec![0.0; n];
+    for head in &heads {
+        sum.iter_mut().zip(row_norms(head)).for_each(|(sum, norm)| *sum += norm);
+    }
+    let mut bounds =
+        Local { exact, slack: rounding(spec, c, point), heads: sum, spread: None, farthest: None, row: None };
+    if !plan.zeroes_any() {
+        let far = 2.0 * (spec.d_model as f64).sqrt();
+        let (mut spread, mut farthest, mut row) = (vec![0.0; n], vec![0.0; n], vec![0.0; n]);
+        for i in 0..n {
+            let mut away = vec![0.0; spec.n_heads];
+            for (head, point_of) in point.heads.iter().enumerate().filter(|(head, _)| plan.identity[*head]) {
+                let seen = point.first[i]..i + 1;
+                let (weights, apart) = (&point_of.weights.row(i)[seen.clone()], &point_of.apart.row(i)[seen]);
+                spread[i] += weights.iter().zip(apart).map(|(p, e)| p * e).sum::<f64>();
+                // Summed over the others: 1 - P_ii would lose its digits where P_ii is near 1.
+                let others: f64 = weights[..weights.len() - 1].iter().sum();
+                farthest[i] += others * apart.iter().copied().fold(0.0, f64::max);
+                away[head] = far * others;
+            }
+            row[i] = c.heads.bound(&away);
+        }
+        (bounds.spread, bounds.farthest, bounds.row) = (Some(spread), Some(farthest), Some(row));
+    }
+    bounds
+}
+
+/// A5, and the same for zeroed heads or modules: from the weights alone. `same_inputs`: nothing before this
+/// block differs, so that heads that keep their weights keep their output.
+pub(crate) fn from_weights(spec: &Spec, c: &AttnConstants, plan: &AttnPlan, same_inputs: bool) -> f64 {
+    let root = (spec.d_model as f64).sqrt();
+    match plan {
+        AttnPlan::Keep => {
+            if same_inputs {
+                0.0
+            } else {
+                2.0 * c.reach
+            }
+        }
+        AttnPlan::Zero => norm(&c.constant) + c.reach,
+        AttnPlan::Heads(plan) => {
+            let kept = if same_inputs { 0.0 } else { 2.0 * root };
+            let with = |identity: f64| -> f64 {
+                let t: Vec<f64> = (0..spec.n_heads)
+                    .map(|head| {
+                        if plan.identity[head] {
+                            identity
+                        } else if plan.zero[head] {
+                            root
+                        } else {
+                            kept
+                        }
+                    })
+                    .collect();
+                c.heads.bound(&t)
+            };
+            // The identity part as one operator, or each head's difference in its ball.
+            (with(root) + root * plan.operator).min(with(2.0 * root)) + plan.zero_bias
+        }
+    }
+}

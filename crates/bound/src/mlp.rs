@@ -1,0 +1,96 @@
+//! Theorem D: an MLP on two inputs. How far its output moves when the normalised state steps by `r`.
+//!
+//! Neuron `k` reads a value that moves by at most `b_k = |w_k| r`; lemma L4 says what its activation does on
+//! that interval, L5 turns neurons into a norm. Three ways for a plain MLP (ranges; slopes; half of the linear
+//! map `W_1 W_2` exactly and the even rest by slopes), two for a gated one from
+//! `act(a~) v~ - act(a) v = (act(a~) - act(a)) v + act(a~)(v~ - v)`, a third without biases from lemma L8:
+//! `act(a) = a/2 + a tau(a)`, where `|tau| <= 1/2` and, for silu, `|tau'| <= 1/4`. Both outputs lie in a ball
+//! of radius `B_M` around `c_2`, which caps all.
+
+use rote_model::{Activation, Real};
+
+use crate::activation::{Interval, interval};
+use crate::hybrid::hybrid;
+use crate::linear::norm;
+use crate::mlp_constants::{Form, MlpConstants};
+use crate::point::MlpPoint;
+
+/// `|M_i(x~) - M_i(x)|`, where `r` bounds the step of token `i` after the norm; `length = |u_i|`.
+pub(crate) fn mlp_step(c: &MlpConstants, point: &MlpPoint, i: usize, r: f64, length: f64) -> f64 {
+    if r == 0.0 {
+        return 0.0;
+    }
+    let (a, act) = (point.a.row(i), point.act.row(i));
+    let moves: Vec<Interval> = a
+        .iter()
+        .zip(act)
+        .zip(&c.columns)
+        .map(|((&a, &value), &w)| interval(c.act, a, value, w * r))
+        .collect();
+    let best = match (&c.form, &point.v) {
+        (Form::Gated { up_columns, up_norm, bilinear, .. }, Some(v)) => {
+            let gated = Gated { c, a, act, v: v.row(i), moves: &moves, up_columns, up_norm: *up_norm };
+            let own = gated.products(r);
+            match bilinear {
+                Some(bilinear) if c.act == Activation::Silu => own.min(gated.bilinear(*bilinear, r, length)),
+                _ => own,
+            }
+        }
+        (Form::Plain { through }, _) => plain(c, &moves, *through, r),
+        (Form::Gated { .. }, None) => f64::INFINITY,
+    };
+    best.min(point.centred[i] + c.reach)
+}
+
+fn plain(c: &MlpConstants, moves: &[Interval], through: f64, r: f64) -> f64 {
+    let ranges: Vec<f64> = moves.iter().map(|interval| interval.range).collect();
+    let slopes = hybrid(moves.iter().map(|interval| interval.slope), &c.columns, c.first_norm) * r;
+    let tilts = hybrid(moves.iter().map(|interval| interval.tilt), &c.columns, c.first_norm) * r;
+    (c.down_norm * norm(&ranges)).min(c.down_norm * slopes).min(through * r / 2.0 + c.down_norm * tilts)
+}
+
+/// One token's gated MLP.
+struct Gated<'a> {
+    c: &'a MlpConstants,
+    a: &'a [f64],
+    act: &'a [f64],
+    v: &'a [f64],
+    moves: &'a [Interval],
+    up_columns: &'a [f64],
+    up_norm: f64,
+}
+
+impl Gated<'_> {
+    fn products(&self, r: f64) -> f64 {
+        let neurons = || self.moves.iter().zip(self.v).zip(self.act).zip(self.up_columns);
+        let each: Vec<f64> = neurons()
+            .map(|(((interval, v), act), w)| interval.range * v.abs() + (act.abs() + interval.range) * w * r)
+            .collect();
+        let by_gate =
+            hybrid(neurons().map(|(((i, v), _), _)| i.slope * v.abs()), &self.c.columns, self.c.first_norm);
+        let by_up =
+            hybrid(neurons().map(|(((i, _), act), _)| act.abs() + i.range), self.up_columns, self.up_norm);
+        self.c.down_norm * norm(&each).min((by_gate + by_up) * r)
+    }
+
+    fn bilinear(&self, (inside, after): (f64, f64), r: f64, length: f64) -> f64 {
+        let root = (self.c.first.weight.cols as f64).sqrt();
+        // |u~ + u| |u~ - u|.
+        let q = r * (2.0 * length + r).min(length + root);
+        let products = || self.a.iter().zip(self.v).map(|(a, v)| (a * v).abs());
+        let turned: Vec<f64> = products()
+            .zip(self.a)
+            .zip(&self.c.columns)
+            .map(|((product, &a), &w)| {
+                let b = w * r;
+                let now = Real::tanh(a / 2.0);
+                let change = (Real::tanh((a + b) / 2.0) - now).max(now - Real::tanh((a - b) / 2.0));
+                // A difference of nearly equal values keeps few digits.
+                product * (b / 4.0).min(change / 2.0 + 4.0 * f64::EPSILON)
+            })
+            .collect();
+        let tail =
+            norm(&turned).min(hybrid(products().map(|x| x / 4.0), &self.c.columns, self.c.first_norm) * r);
+        after * q / 2.0 + self.c.down_norm * (inside * q / 2.0 + tail)
+    }
+}

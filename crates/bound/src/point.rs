@@ -1,0 +1,416 @@
+//! The trajectory a bound stands on: one block of the model as it is, at its stored inputs.
+//!
+//! Everything is computed here, in f64, from the residual states that the model's own run shows; so a state
+//! that is off by a rounding is the state the theorems speak of (theorem R: each block starts anew from the
+//! stored state, and what the model's rounding adds is a margin per block).
+
+use rote_model::{Matrix, NormKind, Spec};
+
+use crate::activation::evaluate;
+use crate::constants::{AttnConstants, BlockConstants, Constants, Folded, centred};
+use crate::linear::{accumulate, distance, norm, product, row_norms, view};
+use crate::mlp_constants::{Form, MlpConstants};
+use crate::rotary::Turn;
+
+/// States after a norm, before gain and bias.
+pub(crate) struct Normed {
+    /// `s(x_i)`.
+    pub deviation: Vec<f64>,
+    /// `[n, d]`.
+    pub u: Matrix<f64>,
+    /// `|u_i|`.
+    pub length: Vec<f64>,
+}
+
+impl Normed {
+    pub(crate) fn new(x: &Matrix<f64>, kind: NormKind, eps: f64) -> Normed {
+        let d = x.cols as f64;
+        let mut deviation = Vec::with_capacity(x.rows);
+        let mut data = Vec::with_capacity(x.data.len());
+        for row in 0..x.rows {
+            let centred = centred(x.row(row).to_vec(), kind);
+            let s = (centred.iter().map(|x| x * x).sum::<f64>() / d + eps).sqrt();
+            deviation.push(s);
+            data.extend(centred.iter().map(|x| x / s));
+        }
+        let u = Matrix::new(x.rows, x.cols, data);
+        let length = row_norms(&u);
+        Normed { deviation, u, length }
+    }
+
+    /// Lemma L2 for every token.
+    pub(crate) fn steps(&self, rho: &[f64]) -> Vec<f64> {
+        rho.iter()
+            .enumerate()
+            .map(|(i, &rho)| crate::norm_step::norm_step(rho, self.u.cols, self.deviation[i], self.length[i]))
+            .collect()
+    }
+}
+
+/// How a head's scores react (lemma L6); all `[n, n]`, rows are queries.
+pub(crate) enum Scores {
+    /// Projections of `u` alone.
+    Linear {
+        /// Per unit of the query's step.
+        of_query: Matrix<f64>,
+        /// Per unit of the key's step.
+        of_key: Matrix<f64>,
+        /// Per unit of both.
+        of_both: f64,
+    },
+    /// Queries and keys are normalised themselves.
+    Normed {
+        /// `scale |k_j - kap_i|`.
+        keys: Matrix<f64>,
+        /// `scale |q_i|`.
+        queries: Vec<f64>,
+        scale: f64,
+        query_deviation: Vec<f64>,
+        key_deviation: Vec<f64>,
+        /// `(|W~|, largest gain times rotary stretch)` of queries, of keys.
+        steps: [(f64, f64); 2],
+        d_head: usize,
+    },
+}
+
+/// One head on one sequence.
+pub(crate) struct HeadPoint {
+    /// Queries, keys (after rotation) and values, `[n, d_head]`.
+    pub q: Matrix<f64>,
+    pub k: Matrix<f64>,
+    pub v: Matrix<f64>,
+    /// `[n, n]`.
+    pub weights: Matrix<f64>,
+    pub scores: Scores,
+    /// `|(v_j - o_i) W_O|`, `[n, n]`.
+    pub spread: Matrix<f64>,
+    /// `|(v_j - v_i) W_O|`, `[n, n]`.
+    pub apart: Matrix<f64>,
+    /// Largest `|(v_j - v_k) W_O|` in the mask of `i`.
+    pub diameter: Vec<f64>,
+    /// `v_i - o_i`, `[n, d_head]`: what a bypass of this head adds, before `W_O`.
+    pub difference: Matrix<f64>,
+    /// `o_i`, `[n, d_head]`.
+    pub mixed: Matrix<f64>,
+}
+
+/// One block's attention on one sequence.
+pub(crate) struct AttnPoint {
+    pub heads: Vec<HeadPoint>,
+    /// `A_i`, `[n, d]`.
+    pub output: Matrix<f64>,
+    /// `|A_i - a_0|`.
+    pub centred: Vec<f64>,
+    /// `(max_i sum_h |v_i^h|^2)^(1/2)`.
+    pub value_size: f64,
+    /// First position of each query's mask.
+    pub first: Vec<usize>,
+}
+
+/// One block's MLP on one sequence.
+pub(crate) struct MlpPoint {
+    /// What the activation reads, `[n, m]`.
+    pub a: Matrix<f64>,
+    /// `act(a)`, `[n, m]`.
+    pub act: Matrix<f64>,
+    /// The factor of a gated MLP, `[n, m]`.
+    pub v: Option<Matrix<f64>>,
+    /// `M_i`, `[n, d]`.
+    pub output: Matrix<f64>,
+    /// `|M_i - c_2|`.
+    pub centred: Vec<f64>,
+}
+
+/// One block on one sequence.
+pub(crate) struct BlockPoint {
+    /// `|x_i|` at its input.
+    pub state: Vec<f64>,
+    pub before_attn: Normed,
+    pub before_mlp: Normed,
+    pub attn: AttnPoint,
+    pub mlp: MlpPoint,
+}
+
+impl BlockPoint {
+    /// `input` and (sequential blocks) `middle`: residual states `[n, d]` before attention and MLP.
+    pub(crate) fn new(
+        constants: &Constants,
+        block: usize,
+        turn: &Turn,
+        input: &Matrix<f64>,
+        middle: Option<&Matrix<f64>>,
+    ) -> BlockPoint {
+        let spec = &constants.spec;
+        let BlockConstants { attn, mlp, window } = &constants.blocks[block];
+        let before_attn = Normed::new(input, spec.norm, spec.eps);
+        let before_mlp = Normed::new(middle.unwrap_or(input), spec.norm, spec.eps);
+        BlockPoint {
+            state: row_norms(input),
+            attn: AttnPoint::new(spec, attn, *window, turn, &before_attn),
+            mlp: MlpPoint::new(mlp, &before_mlp),
+            before_attn,
+            before_mlp,
+        }
+    }
+}
+
+impl AttnPoint {
+    fn new(spec: &Spec, c: &AttnConstants, window: Option<usize>, turn: &Turn, input: &Normed) -> AttnPoint {
+        let (n, d_head) = (input.u.rows, spec.d_head);
+        let group = spec.n_heads / spec.n_kv_heads;
+        let gains = |gain: fn(&crate::constants::QueryKeyNorm) -> &Vec<f64>| c.qk_norm.as_ref().map(gain);
+        let (query, query_deviation) =
+            project(&c.query, spec, turn, &input.u, gains(|norms| &norms.query_gain));
+        let (key, key_deviation) = project(&c.key, spec, turn, &input.u, gains(|norms| &norms.key_gain));
+        let value = c.value.apply(&input.u);
+        let first: Vec<usize> =
+            (0..n).map(|i| window.map_or(0, |window| (i + 1).saturating_sub(window))).collect();
+        let mut output = Matrix::new(n, spec.d_model, c.out_bias.repeat(n));
+        let heads: Vec<HeadPoint> = (0..spec.n_heads)
+            .map(|head| {
+                let kv = head / group;
+                let cut = |m: &Matrix<f64>, head: usize| view(m).cols(head * d_head, d_head).to_matrix();
+                let part = Part { q: cut(&query, head), k: cut(&key, kv), v: cut(&value, kv), first: &first };
+                let deviation = |all: &[f64], count: usize, head: usize| -> Vec<f64> {
+                    all.iter().skip(head).step_by(count).copied().collect()
+                };
+                let weights = part.weights(spec.score_scale);
+                let scores = match &c.qk_norm {
+                    None => part.linear_scores(spec.score_scale, turn, &weights, c, head, kv),
+                    Some(norms) => part.normed_scores(
+                        spec.score_scale,
+                        &weights,
+                        [
+                            deviation(&query_deviation, spec.n_heads, head),
+                            deviation(&key_deviation, spec.n_kv_heads, kv),
+                        ],
+                        [
+                            (c.query_norm[head], norms.largest.0 * turn.stretch),
+                            (c.key_norm[kv], norms.largest.1 * turn.stretch),
+                        ],
+                    ),
+                };
+                let point = part.finish(weights, scores, &c.out_cover[head]);
+                let out = view(&c.out).cols(head * d_head, d_head).transposed();
+                accumulate(&mut output.data, spec.d_model, 1.0, view(&point.mixed), out);
+                point
+            })
+            .collect();
+        let centred = (0..n).map(|i| distance(output.row(i), &c.constant)).collect();
+        // Each value counts once per query head that reads it.
+        let value_size = row_norms(&value).into_iter().fold(0.0, f64::max) * (group as f64).sqrt();
+        AttnPoint { heads, output, centred, value_size, first }
+    }
+}
+
+/// Queries or keys `[n, heads d_head]` after norm and rotation, with the deviations the norm divided by.
+fn project(
+    folded: &Folded,
+    spec: &Spec,
+    turn: &Turn,
+    u: &Matrix<f64>,
+    gain: Option<&Vec<f64>>,
+) -> (Matrix<f64>, Vec<f64>) {
+    let mut out = folded.apply(u);
+    let width = out.cols;
+    let mut deviations = Vec::new();
+    for (position, row) in out.data.chunks_exact_mut(width).enumerate() {
+        for head in row.chunks_exact_mut(spec.d_head) {
+            if let Some(gain) = gain {
+                let square = head.iter().map(|x| x * x).sum::<f64>();
+                let s = (square / spec.d_head as f64 + spec.eps).sqrt();
+                head.iter_mut().zip(gain).for_each(|(x, gain)| *x = *x / s * gain);
+                deviations.push(s);
+            }
+            turn.forward(head, position);
+        }
+    }
+    (out, deviations)
+}
+
+/// One head's queries, keys and values, `[n, d_head]`.
+struct Part<'a> {
+    q: Matrix<f64>,
+    k: Matrix<f64>,
+    v: Matrix<f64>,
+    first: &'a [usize],
+}
+
+impl Part<'_> {
+    fn n(&self) -> usize {
+        self.q.rows
+    }
+
+    fn weights(&self, scale: f64) -> Matrix<f64> {
+        let n = self.n();
+        let mut weights = product(view(&self.q), view(&self.k).transposed());
+        for i in 0..n {
+            let row = &mut weights.data[i * n..(i + 1) * n];
+            row[..self.first[i]].fill(0.0);
+            row[i + 1..].fill(0.0);
+            let seen = &mut row[self.first[i]..=i];
+            let top = seen.iter().fold(f64::NEG_INFINITY, |top, score| top.max(score * scale));
+            seen.iter_mut().for_each(|score| *score = (*score * scale - top).exp());
+            let sum: f64 = seen.iter().sum();
+            seen.iter_mut().for_each(|weight| *weight /= sum);
+        }
+        weights
+    }
+
+    /// `k_j - kap_i` for `j` in the mask of `i`, `kap_i` the mean key.
+    fn keys_from_mean(&self, weights: &Matrix<f64>, i: usize) -> Matrix<f64> {
+        let (from, count) = (self.first[i], i + 1 - self.first[i]);
+        let seen = view(&self.k).rows(from, count);
+        let row = Matrix::new(1, count, weights.row(i)[from..=i].to_vec());
+        let mean = product(view(&row), seen).data;
+        let mut keys = seen.to_matrix();
+        for key in keys.data.chunks_exact_mut(mean.len()) {
+            key.iter_mut().zip(&mean).for_each(|(k, mean)| *k -= mean);
+        }
+        keys
+    }
+
+    fn linear_scores(
+        &self,
+        scale: f64,
+        turn: &Turn,
+        weights: &Matrix<f64>,
+        c: &AttnConstants,
+        head: usize,
+        kv: usize,
+    ) -> Scores {
+        let (n, width) = (self.n(), self.q.cols);
+        let scale = scale.abs();
+        let mut of_query = Matrix::new(n, n, vec![0.0; n * n]);
+        let mut of_key = of_query.clone();
+        for i in 0..n {
+            let from = self.first[i];
+            let mut keys = self.keys_from_mean(weights, i);
+            keys.data.chunks_exact_mut(width).for_each(|key| turn.adjoint(key, i));
+            let mut queries = Matrix::new(keys.rows, width, self.q.row(i).repeat(keys.rows));
+            queries.data.chunks_exact_mut(width).enumerate().for_each(|(j, q)| turn.adjoint(q, from + j));
+            let rows =
+                [(&keys, &c.query_cover[head], &mut of_query), (&queries, &c.key_cover[kv], &mut of_key)];
+            for (rows, cover, out) in rows {
+                let lengths = row_norms(&product(view(rows), view(cover)));
+                out.data[i * n + from..=i * n + i]
+                    .iter_mut()
+                    .zip(lengths)
+                    .for_each(|(out, x)| *out = scale * x);
+            }
+        }
+        let of_both = scale * c.query_norm[head] * c.key_norm[kv] * turn.stretch * turn.stretch;
+        Scores::Linear { of_query, of_key, of_both }
+    }
+
+    fn normed_scores(
+        &self,
+        scale: f64,
+        weights: &Matrix<f64>,
+        [query_deviation, key_deviation]: [Vec<f64>; 2],
+        steps: [(f64, f64); 2],
+    ) -> Scores {
+        let (n, scale) = (self.n(), scale.abs());
+        let mut keys = Matrix::new(n, n, vec![0.0; n * n]);
+        for i in 0..n {
+            let lengths = row_norms(&self.keys_from_mean(weights, i));
+            keys.data[i * n + self.first[i]..=i * n + i]
+                .iter_mut()
+                .zip(lengths)
+                .for_each(|(out, x)| *out = scale * x);
+        }
+        let queries = row_norms(&self.q).into_iter().map(|x| scale * x).collect();
+        Scores::Normed { keys, queries, scale, query_deviation, key_deviation, steps, d_head: self.q.cols }
+    }
+
+    fn finish(self, weights: Matrix<f64>, scores: Scores, out_cover: &Matrix<f64>) -> HeadPoint {
+        let n = self.n();
+        let mixed = product(view(&weights), view(&self.v));
+        let mut difference = self.v.clone();
+        difference.data.iter_mut().zip(&mixed.data).for_each(|(v, o)| *v -= o);
+        // Token 0 attends to itself alone, exactly.
+        difference.data[..self.v.cols].fill(0.0);
+        let long_values = product(view(&self.v), view(out_cover));
+        let long_mixed = product(view(&mixed), view(out_cover));
+        let mut spread = Matrix::new(n, n, vec![0.0; n * n]);
+        let mut apart = spread.clone();
+        let mut diameter = vec![0.0_f64; n];
+        for i in 0..n {
+            for j in self.first[i]..=i {
+                spread.data[i * n + j] = distance(long_values.row(j), long_mixed.row(i));
+                apart.data[i * n + j] = distance(long_values.row(j), long_values.row(i));
+            }
+            let own = apart.data[i * n + self.first[i]..=i * n + i].iter().copied().fold(0.0, f64::max);
+            diameter[i] = if self.first[i] == 0 {
+                own.max(if i > 0 { diameter[i - 1] } else { 0.0 })
+            } else {
+                let pairs = (self.first[i]..=i).flat_map(|j| (self.first[i]..=j).map(move |k| (j, k)));
+                pairs.fold(own, |most, (j, k)| most.max(distance(long_values.row(j), long_values.row(k))))
+            };
+        }
+        HeadPoint {
+            q: self.q,
+            k: self.k,
+            v: self.v,
+            weights,
+            scores,
+            spread,
+            apart,
+            diameter,
+            difference,
+            mixed,
+        }
+    }
+}
+
+impl HeadPoint {
+    /// `eps_ij` for `j` in `from ..= i`, appended to `eps` (lemma L6), when inputs step by `r` after the norm.
+    pub(crate) fn score_steps(&self, i: usize, from: usize, r: &[f64], eps: &mut Vec<f64>) {
+        eps.clear();
+        match &self.scores {
+            Scores::Linear { of_query, of_key, of_both } => {
+                let (of_query, of_key) = (of_query.row(i), of_key.row(i));
+                eps.extend((from..=i).map(|j| of_query[j] * r[i] + of_key[j] * r[j] + of_both * r[i] * r[j]));
+            }
+            Scores::Normed { keys, queries, scale, query_deviation, key_deviation, steps, d_head } => {
+                let step = |(size, gain): (f64, f64), r: f64, deviation: f64| {
+                    let root = (*d_head as f64).sqrt();
+                    gain * root * crate::norm_step::chord(size * r / (root * deviation))
+                };
+                let query = step(steps[0], r[i], query_deviation[i]);
+                eps.extend((from..=i).map(|j| {
+                    let key = step(steps[1], r[j], key_deviation[j]);
+                    query * keys.row(i)[j] + queries[i] * key + scale * query * key
+                }));
+            }
+        }
+    }
+}
+
+impl MlpPoint {
+    fn new(c: &MlpConstants, input: &Normed) -> MlpPoint {
+        let a = c.first.apply(&input.u);
+        let mut act = a.clone();
+        act.data.iter_mut().for_each(|x| *x = evaluate(c.act, *x).0);
+        let (hidden, v) = match &c.form {
+            Form::Plain { .. } => (act.clone(), None),
+            Form::Gated { up, .. } => {
+                let v = up.apply(&input.u);
+                let mut hidden = act.clone();
+                hidden.data.iter_mut().zip(&v.data).for_each(|(act, v)| *act *= v);
+                (hidden, Some(v))
+            }
+        };
+        let mut output = product(view(&hidden), view(&c.down).transposed());
+        let centred = row_norms(&output);
+        for row in output.data.chunks_exact_mut(c.down_bias.len()) {
+            row.iter_mut().zip(&c.down_bias).for_each(|(out, bias)| *out += bias);
+        }
+        MlpPoint { a, act, v, output, centred }
+    }
+
+    /// `|M_i|`.
+    pub(crate) fn size(&self, i: usize) -> f64 {
+        norm(self.output.row(i))
+    }
+}

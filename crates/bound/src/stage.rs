@@ -1,0 +1,119 @@
+//! The stage: a model, requests and interventions in; bounds beside measured differences out.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use anyhow::{Context as _, Result, ensure};
+use clap::Args;
+use rote_artifact::tables::{Bound as BoundRow, Request};
+use rote_artifact::{Misfit, TableWriter, read};
+use rote_engine::{check_tokens, load_subject};
+use rote_plan::unfold;
+use rote_stage::{Context, Output, Stage};
+use serde::Serialize;
+
+use crate::{Bounds, Depth, Summary};
+
+/// The stage.
+pub struct Bound;
+
+/// What is read.
+#[derive(Args)]
+pub struct Inputs {
+    /// Model: a folder in Hugging Face layout, a .gguf file, or a hub id with @revision
+    #[arg(long, value_name = "MODEL", required = true)]
+    model: PathBuf,
+    /// What to run it on
+    #[arg(long, value_name = "REQUEST", required = true)]
+    requests: PathBuf,
+}
+
+/// What can change a result.
+#[derive(Args, Serialize)]
+pub struct Params {
+    /// Intervention to bound (repeatable); @each and @quarters unfold
+    #[arg(long = "change", value_name = "CHANGE", default_value = "attn.identity@each")]
+    change: Vec<String>,
+    /// Bound the first N requests only; both runs of each are in f64
+    #[arg(long, value_name = "N", default_value_t = 16)]
+    limit: usize,
+    /// Read at most N tokens of a request
+    #[arg(long, value_name = "N", default_value_t = 128)]
+    tokens: usize,
+    /// Rows of out.* at every block from the first changed one on, not at the last alone
+    #[arg(long)]
+    every_block: bool,
+    /// Rows of out.lookahead.1 to out.lookahead.N
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    lookahead: usize,
+}
+
+impl Stage for Bound {
+    const NAME: &'static str = "bound";
+    const ABOUT: &'static str = "Prove how much an intervention can change, and measure how much it does";
+    const EXAMPLE: &'static str = "rote-bound --model data/demo/gpt_neox --requests memorized \
+                                   --change attn.identity@each --out bounds";
+    type Inputs = Inputs;
+    type Params = Params;
+
+    fn run(inputs: &Inputs, params: &Params, output: &Output, context: &Context) -> Result<()> {
+        let requests: Vec<Request> = read(&inputs.requests).context("reading requests")?;
+        let (loaded, subject) = load_subject::<f64>(&inputs.model)?;
+        let model = loaded.model;
+        check_tokens(&requests, model.spec.vocab)?;
+        output.add_subject(subject);
+        let changes = unfold(&params.change, model.spec.n_blocks)?;
+        let depth = Depth { every_block: params.every_block, lookahead: params.lookahead };
+        let bounds = Bounds::new(Arc::new(model), &changes, depth)?;
+        let names = bounds.changes();
+        ensure!(!names.is_empty(), "no intervention to bound: --change names only `none`");
+
+        if requests.len() > params.limit {
+            output.warn(format!(
+                "bounded the first {} of {} requests (--limit)",
+                params.limit,
+                requests.len()
+            ));
+        }
+        let chosen = &requests[..requests.len().min(params.limit)];
+        if chosen.is_empty() {
+            return Err(Misfit("no request to bound".to_string()).into());
+        }
+        let mut rows = TableWriter::<BoundRow>::new(output);
+        let mut reach = TableWriter::new(output);
+        let mut summaries: Vec<Summary> = names.iter().map(|_| Summary::default()).collect();
+        let meter = context.meter("requests", chosen.len() as u64);
+        for request in chosen {
+            let mut tokens = request.context.clone();
+            tokens.extend(&request.continuation);
+            tokens.truncate(params.tokens.max(1));
+            if tokens.is_empty() {
+                continue;
+            }
+            let of_changes = bounds
+                .request(request.request, &tokens)
+                .with_context(|| format!("bounding request {}", request.request))?;
+            for ((name, summary), of_change) in names.iter().zip(&mut summaries).zip(of_changes) {
+                summary.extend(&of_change.bounds);
+                rows.extend(of_change.bounds.into_iter().map(|row| BoundRow {
+                    change: name.clone(),
+                    block: row.block,
+                    request: request.request,
+                    position: row.position,
+                    bound: row.bound,
+                    value: row.value,
+                    measured: row.measured,
+                }))?;
+                reach.extend(of_change.reach)?;
+            }
+            meter.add(1);
+        }
+        rows.finish()?;
+        reach.finish()?;
+        let mut tightness = TableWriter::new(output);
+        for (name, summary) in names.iter().zip(summaries) {
+            tightness.extend(summary.finish(name))?;
+        }
+        tightness.finish()
+    }
+}

@@ -1,0 +1,81 @@
+//! How far each bound is from the truth, per theorem, intervention and block.
+
+use std::collections::BTreeMap;
+
+use rote_artifact::tables::Tightness;
+
+use crate::check::{Claim, Row, THEOREMS, claim};
+
+/// Ratios of one (block, bound), in log10; and how many rows said something.
+#[derive(Default)]
+struct Group {
+    rows: u32,
+    informative: u32,
+    ratios: Vec<f64>,
+}
+
+/// Collects rows of one intervention, request by request.
+#[derive(Default)]
+pub struct Summary {
+    groups: BTreeMap<(i32, usize, String), Group>,
+}
+
+/// Differences below this share of what holds anyway are rounding, and no ratio is taken to them.
+const NEGLIGIBLE: f64 = 1e-9;
+
+impl Summary {
+    /// Adds rows.
+    pub fn extend(&mut self, rows: &[Row]) {
+        for row in rows {
+            let place =
+                THEOREMS.iter().position(|(name, _)| row.bound.starts_with(name)).unwrap_or(usize::MAX);
+            let group = self.groups.entry((row.block, place, row.bound.clone())).or_default();
+            group.rows += 1;
+            group.informative += u32::from(row.value < row.trivial);
+            let logarithmic = row.bound == "out.product";
+            if logarithmic && row.measured > row.trivial + NEGLIGIBLE.log10() {
+                group.ratios.push(row.value - row.measured);
+            } else if !logarithmic && row.measured > NEGLIGIBLE * row.trivial && row.value > 0.0 {
+                group.ratios.push((row.value / row.measured).log10());
+            }
+        }
+    }
+
+    /// The rows of the table.
+    pub fn finish(self, change: &str) -> Vec<Tightness> {
+        let groups = self.groups.into_iter();
+        groups
+            .map(|((block, _, bound), mut group)| {
+                group.ratios.sort_unstable_by(f64::total_cmp);
+                let informative = f64::from(group.informative) / f64::from(group.rows.max(1));
+                let (claim, verdict) = match claim(&bound) {
+                    Some(Claim::Equality) => ("equality", "exact"),
+                    Some(Claim::Estimate) | None => ("estimate", "estimate"),
+                    Some(Claim::Bound) if informative >= 0.5 => ("bound", "informative"),
+                    Some(Claim::Bound) => ("bound", "vacuous"),
+                };
+                Tightness {
+                    change: change.to_string(),
+                    block,
+                    bound,
+                    claim: claim.to_string(),
+                    n: group.rows,
+                    compared: group.ratios.len() as u32,
+                    log10_median: quantile(&group.ratios, 0.5),
+                    log10_p90: quantile(&group.ratios, 0.9),
+                    log10_max: group.ratios.last().copied(),
+                    informative,
+                    verdict: verdict.to_string(),
+                }
+            })
+            .collect()
+    }
+}
+
+/// By linear interpolation between the sorted values.
+fn quantile(sorted: &[f64], share: f64) -> Option<f64> {
+    let last = sorted.len().checked_sub(1)?;
+    let place = share * last as f64;
+    let (low, high) = (sorted[place.floor() as usize], sorted[place.ceil() as usize]);
+    Some(low + (high - low) * place.fract())
+}

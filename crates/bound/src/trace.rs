@@ -1,0 +1,89 @@
+//! What the model itself shows of one run in f64: the states that bounds stand on and differences are
+//! measured from.
+
+use anyhow::Result;
+use rote_model::{Matrix, Model, Residual, Row, State, Tap, Workspace};
+use rote_plan::{BlockChange, Hook};
+
+/// Residual states and module outputs of one sequence, each `[n, d]`, from block `from` on.
+pub(crate) struct Trace {
+    /// First block that was run.
+    pub from: usize,
+    /// At each block's input.
+    pub input: Vec<Matrix<f64>>,
+    pub attn: Vec<Matrix<f64>>,
+    /// Between attention and MLP; of sequential models only.
+    pub middle: Vec<Matrix<f64>>,
+    pub mlp: Vec<Matrix<f64>>,
+    /// At the last block's output.
+    pub last: Matrix<f64>,
+}
+
+impl Trace {
+    /// Runs all blocks on `tokens`.
+    pub(crate) fn of(model: &Model<f64>, tokens: &[u32], change: &[BlockChange]) -> Result<Trace> {
+        let x = model.embed(&[(tokens, 0)])?;
+        Trace::run(model, 0, x, tokens.len(), change)
+    }
+
+    /// Runs blocks `from ..` on the states at this trace's input of `from`: below the first changed block
+    /// nothing differs.
+    pub(crate) fn changed(&self, model: &Model<f64>, from: usize, change: &[BlockChange]) -> Result<Trace> {
+        let input = &self.input[from - self.from];
+        Trace::run(model, from, input.data.clone(), input.rows, change)
+    }
+
+    fn run(
+        model: &Model<f64>,
+        from: usize,
+        mut x: Vec<f64>,
+        n: usize,
+        change: &[BlockChange],
+    ) -> Result<Trace> {
+        let mut state = State::new(&model.spec, n, false);
+        let mut rows = [Row { new: n, state: &mut state, change, means: None }];
+        let mut seen = Seen::default();
+        let mut work = Workspace::default();
+        model.run(from..model.spec.n_blocks, &mut x, &mut rows, &mut work, &mut seen)?;
+        let d = model.spec.d_model;
+        let parallel = model.spec.residual == Residual::Parallel;
+        assert_eq!(seen.middle.is_empty(), parallel, "sequential blocks show the state between modules");
+        let Seen { input, attn, middle, mlp } = seen;
+        Ok(Trace { from, input, attn, middle, mlp, last: Matrix::new(n, d, x) })
+    }
+
+    /// The state at the output of `block`.
+    pub(crate) fn output(&self, block: usize) -> &Matrix<f64> {
+        self.input.get(block + 1 - self.from).unwrap_or(&self.last)
+    }
+}
+
+#[derive(Default)]
+struct Seen {
+    input: Vec<Matrix<f64>>,
+    attn: Vec<Matrix<f64>>,
+    middle: Vec<Matrix<f64>>,
+    mlp: Vec<Matrix<f64>>,
+}
+
+impl Tap<f64> for Seen {
+    fn wants(&self, hook: Hook, _: Option<usize>) -> bool {
+        matches!(hook, Hook::ResidPre | Hook::AttnOut | Hook::ResidMid | Hook::MlpOut)
+    }
+
+    fn see(&mut self, hook: Hook, _: Option<usize>, values: &[f64], width: usize) {
+        let matrix = Matrix::new(values.len() / width, width, values.to_vec());
+        match hook {
+            Hook::ResidPre => self.input.push(matrix),
+            Hook::AttnOut => self.attn.push(matrix),
+            Hook::ResidMid => self.middle.push(matrix),
+            Hook::MlpOut => self.mlp.push(matrix),
+            _ => {}
+        }
+    }
+}
+
+/// `|a_i - b_i|` for every row.
+pub(crate) fn differences(a: &Matrix<f64>, b: &Matrix<f64>) -> Vec<f64> {
+    (0..a.rows).map(|row| crate::linear::distance(a.row(row), b.row(row))).collect()
+}

