@@ -75,7 +75,7 @@ impl Case {
 
     fn run(&self) -> Result<Vec<Request>> {
         let output = Output::begin(&self.folder.path().join("out"))?;
-        let reader = Reader::new(&Bytes, 200, 40)?;
+        let reader = Reader::new(&Bytes, 200, self.params.max_length.unwrap_or(40))?;
         prepare(&self.inputs, &self.params, &reader, &output)
     }
 
@@ -288,4 +288,16 @@ fn a_task_of_ones_own_is_declared_not_programmed() {
     twice.params.define = vec![declaration.to_string(), declaration.to_string()];
     let error = twice.task("sums", &file).run().unwrap_err();
     assert_eq!(error.to_string(), "--define: there is a task called `sums` already");
+}
+
+#[test]
+fn parquet_of_the_hub_is_read_with_its_compression() {
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/hellaswag.parquet");
+    let mut case = Case::new();
+    case.params.max_length = Some(100);
+    let requests = case.task("hellaswag", &file).run().unwrap();
+    assert_eq!(requests.len(), 8);
+    assert_eq!(requests.iter().step_by(4).map(|request| request.gold).collect::<Vec<_>>(), [1, 0]);
+    assert_eq!(text(&requests[4].context), "Sailing: The wind drops.");
+    assert_eq!(text(&requests[2].continuation), " sings. loudly.");
 }
