@@ -19,13 +19,17 @@ pub trait Column: Sized {
     const KIND: &'static str;
     /// Its Arrow type.
     fn data_type() -> DataType;
+    /// Whether a file may hold it as `found`; writers of others choose other widths of the same thing.
+    fn reads(found: &DataType) -> bool {
+        *found == Self::data_type()
+    }
     /// Whether it may be null.
     const NULLABLE: bool = false;
     /// All values as an array.
     fn to_array<'a>(values: impl Iterator<Item = &'a Self>) -> ArrayRef
     where
         Self: 'a;
-    /// All values of an array of [`Column::data_type`].
+    /// All values of an array of a type that it [`Column::reads`].
     fn from_array(array: &dyn Array) -> Vec<Self>;
 
     /// The Arrow field of a column called `name`.
@@ -90,8 +94,17 @@ impl Column for String {
     fn to_array<'a>(values: impl Iterator<Item = &'a Self>) -> ArrayRef {
         Arc::new(StringArray::from_iter_values(values))
     }
+    // polars writes 64-bit offsets or views.
+    fn reads(found: &DataType) -> bool {
+        matches!(found, DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View)
+    }
     fn from_array(array: &dyn Array) -> Vec<Self> {
-        array.as_string::<i32>().iter().map(|text| text.unwrap_or_default().to_string()).collect()
+        let own = |text: Option<&str>| text.unwrap_or_default().to_string();
+        match array.data_type() {
+            DataType::LargeUtf8 => array.as_string::<i64>().iter().map(own).collect(),
+            DataType::Utf8View => array.as_string_view().iter().map(own).collect(),
+            _ => array.as_string::<i32>().iter().map(own).collect(),
+        }
     }
 }
 
@@ -109,9 +122,24 @@ impl Column for Vec<u32> {
         }
         Arc::new(builder.finish())
     }
+    fn reads(found: &DataType) -> bool {
+        match found {
+            DataType::List(item) | DataType::LargeList(item) => *item.data_type() == DataType::UInt32,
+            _ => false,
+        }
+    }
     fn from_array(array: &dyn Array) -> Vec<Self> {
-        let lists = array.as_list::<i32>();
-        (0..lists.len()).map(|row| lists.value(row).as_primitive::<UInt32Type>().values().to_vec()).collect()
+        let own = |list: ArrayRef| list.as_primitive::<UInt32Type>().values().to_vec();
+        match array.data_type() {
+            DataType::LargeList(_) => {
+                let lists = array.as_list::<i64>();
+                (0..lists.len()).map(|row| own(lists.value(row))).collect()
+            }
+            _ => {
+                let lists = array.as_list::<i32>();
+                (0..lists.len()).map(|row| own(lists.value(row))).collect()
+            }
+        }
     }
 }
 
@@ -121,11 +149,7 @@ pub fn read_column<C: Column>(batch: &RecordBatch, name: &str) -> Result<Vec<C>>
         let present: Vec<_> = batch.schema().fields().iter().map(|field| field.name().clone()).collect();
         return Err(Misfit(format!("column `{name}` is missing; there are {}", present.join(", "))).into());
     };
-    let same = match (array.data_type(), C::data_type()) {
-        (DataType::List(one), DataType::List(other)) => one.data_type() == other.data_type(),
-        (one, other) => *one == other,
-    };
-    if !same {
+    if !C::reads(array.data_type()) {
         let found = array.data_type();
         return Err(Misfit(format!("column `{name}` is {found}, expected {}", C::data_type())).into());
     }

@@ -19,6 +19,7 @@ table! { "request", version 1,
         document_bytes: u32, "UTF-8 bytes of the page; 0 where it is none";
         prompt_hash: String, "SHA-256 of the context's text; empty for given tokens";
         target_hash: String, "SHA-256 of the target's text; empty for given tokens";
+        zlib_bytes: u32, "bytes of a sequence's continuation as text after zlib at level 6; 0 for a benchmark";
     }
 }
 
@@ -81,7 +82,7 @@ table! { "summary", version 1,
     Summary {
         change: String, "intervention";
         suite: String, "`memorization` or the task's name";
-        role: String, "role of the requests";
+        role: String, "role of the requests; two joined by `+` where a metric compares or ranks both";
         seen: Option<u32>, "times shown in training, for a group of equal count; null for all of the role";
         prefix: Option<u32>, "tokens given, for a group of equal prefixes; null for all of the role";
         metric: String, "metric";
@@ -92,7 +93,7 @@ table! { "summary", version 1,
         n: u32, "items";
         baseline: f64, "the value at `none`";
         relative_change: Option<f64>, "(value - baseline) / baseline; null where the baseline is 0";
-        interval: String, "how the interval was made: `wilson`, `student`, `delong` or `bootstrap`";
+        interval: String, "how the interval was made: `wilson`, `student`, `delong`, `bootstrap` or `none`";
         difference: f64, "value - baseline";
         difference_low: Option<f64>, "lower end of the difference's 95 % interval, paired bootstrap over items; null at `none`";
         difference_high: Option<f64>, "upper end of it";

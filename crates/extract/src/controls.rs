@@ -46,11 +46,7 @@ mod tests {
             continuation: vec![1; continuation],
             gold: -1,
             seen: Some(seen),
-            choice_chars: 0,
-            document_words: 0,
-            document_bytes: 0,
-            prompt_hash: String::new(),
-            target_hash: String::new(),
+            ..Request::default()
         }
     }
 

@@ -45,7 +45,7 @@ pub struct Inputs {
     /// Sequences in two `.npy` files: the suffixes
     #[arg(long, value_name = "FILE", requires = "sequences_prefix")]
     pub sequences_suffix: Option<PathBuf>,
-    /// A benchmark and its file or folder: arc_easy, hellaswag, lambada_openai, piqa or wikitext
+    /// A benchmark and its file or folder: arc_easy, hellaswag, lambada_openai, piqa, wikitext or one declared
     #[arg(long, value_name = "NAME=FILE")]
     pub task: Vec<String>,
 }
@@ -65,6 +65,11 @@ pub struct Params {
     /// Take only the first N documents of each task and the first N sequences of each file
     #[arg(long, value_name = "N")]
     pub limit: Option<usize>,
+    /// A task of your own, declared with templates over the fields of its rows, as JSON:
+    /// `{"name": "mine", "kind": "choice", "context": "Q: {q}\nA:", "choices": "{options}", "gold": "{answer}"}`;
+    /// kind `word` asks for the last word of `text`, kind `page` for all of `page`
+    #[arg(long, value_name = "JSON")]
+    pub define: Vec<String>,
     /// Longest input of the model, in tokens; as its configuration says by default
     #[arg(long, value_name = "N")]
     pub max_length: Option<usize>,
@@ -101,8 +106,9 @@ fn check(inputs: &Inputs, params: &Params) -> Result<()> {
     ensure!(params.stride != Some(0), "--stride starts at 1");
     ensure!(params.limit != Some(0), "--limit starts at 1");
     ensure!(params.max_length != Some(0), "--max-length starts at 1");
+    let declared = tasks::declared(&params.define)?;
     for task in &inputs.task {
-        tasks::find(split(task)?.0)?;
+        tasks::find(split(task)?.0, &declared)?;
     }
     Ok(())
 }
@@ -135,15 +141,16 @@ pub fn prepare(inputs: &Inputs, params: &Params, reader: &Reader, output: &Outpu
         take(sequences::from_pair(prefixes, suffixes, &cut, reader)?, &name(prefixes));
     }
     // Documents of one task are numbered on over all its files, so that task and document name one item.
+    let declared = tasks::declared(&params.define)?;
     let mut documents = std::collections::BTreeMap::<&str, u32>::new();
     for task in &inputs.task {
-        let (task, path) = split(task)?;
-        let (task, path) = (tasks::find(task)?, PathBuf::from(path));
-        let number = documents.entry(task.name).or_default();
+        let (name_of_task, path) = split(task)?;
+        let (task, path) = (tasks::find(name_of_task, &declared)?, PathBuf::from(path));
+        let number = documents.entry(name_of_task).or_default();
         let mut cut_contexts = 0;
         for document in task.documents(&path, params.limit)? {
-            let (mut more, cut) = request::of_document(&document, task.name, reader)
-                .with_context(|| format!("task {}: document {number} of {}", task.name, path.display()))?;
+            let (mut more, cut) = request::of_document(&document, task.name(), reader)
+                .with_context(|| format!("task {}: document {number} of {}", task.name(), path.display()))?;
             for request in &mut more {
                 request.document = *number;
                 request.source = name(&path);
@@ -156,7 +163,7 @@ pub fn prepare(inputs: &Inputs, params: &Params, reader: &Reader, output: &Outpu
             let length = reader.max_length;
             output.warn(format!(
                 "task {}: {cut_contexts} contexts cut from the left to {length} tokens",
-                task.name
+                task.name()
             ));
         }
     }

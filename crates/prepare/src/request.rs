@@ -1,6 +1,10 @@
 //! From a benchmark document to requests: tokens, lengths that scores divide by, hashes as the harness's.
 
-use anyhow::Result;
+use std::io::Write;
+
+use anyhow::{Context, Result};
+use flate2::Compression;
+use flate2::write::ZlibEncoder;
 use rote_artifact::tables::Request;
 use sha2::{Digest, Sha256};
 
@@ -11,22 +15,12 @@ use crate::tasks::Document;
 /// A request about which nothing is known but what is asked.
 pub fn blank(kind: &str, task: &str) -> Request {
     Request {
-        request: 0,
-        source: String::new(),
-        document: 0,
         choice: -1,
         kind: kind.to_string(),
         task: task.to_string(),
         role: "benchmark".to_string(),
-        context: Vec::new(),
-        continuation: Vec::new(),
         gold: -1,
-        seen: None,
-        choice_chars: 0,
-        document_words: 0,
-        document_bytes: 0,
-        prompt_hash: String::new(),
-        target_hash: String::new(),
+        ..Request::default()
     }
 }
 
@@ -85,6 +79,13 @@ fn with(pair: Pair, request: Request) -> Request {
     Request { context: pair.context, continuation: pair.continuation, ..request }
 }
 
+/// Bytes of a text after zlib at its default level, 6.
+pub fn zlib_bytes(text: &str) -> Result<u32> {
+    let mut encoder = ZlibEncoder::new(Vec::new(), Compression::new(6));
+    encoder.write_all(text.as_bytes()).context("compressing a text")?;
+    Ok(u32::try_from(encoder.finish().context("compressing a text")?.len())?)
+}
+
 /// SHA-256 of a text's UTF-8, in hexadecimal.
 pub fn sha256(text: &str) -> String {
     Sha256::digest(text.as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect()
@@ -131,6 +132,17 @@ mod tests {
         assert!(requests.iter().all(|request| request.document_words == 3));
         assert!(requests.iter().all(|request| request.document_bytes == 13));
         assert!(ask(&Document::Page { page: String::new(), text: String::new() }).is_empty());
+    }
+
+    #[test]
+    fn compressed_lengths_are_zlibs() {
+        let check = |text: &str, bytes| assert_eq!(zlib_bytes(text).unwrap(), bytes, "{text:?}");
+        check("", 8);
+        check("a", 9);
+        check("It was the best of times, it was the worst of times", 42);
+        check(&"abcabcabc".repeat(40), 15);
+        let squares: Vec<String> = (0..60).map(|n| (n * n).to_string()).collect();
+        check(&squares.join(" "), 136);
     }
 
     #[test]

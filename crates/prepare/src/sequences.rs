@@ -215,6 +215,7 @@ fn add(prepared: &mut Prepared, sequence: Sequence, source: &str, cut: &Cut, rea
         Misfit(format!("row {document}: {input} tokens of input; the model reads {}", reader.max_length))
     );
     let continuation = &tokens[longest..ends];
+    let zlib_bytes = request::zlib_bytes(&reader.decode(continuation)?)?;
     for &prefix in &cut.prefixes {
         prepared.requests.push(Request {
             context: tokens[longest - prefix..longest].to_vec(),
@@ -223,6 +224,7 @@ fn add(prepared: &mut Prepared, sequence: Sequence, source: &str, cut: &Cut, rea
             source: source.to_string(),
             role: role.clone().unwrap_or_else(|| "candidate".to_string()),
             seen,
+            zlib_bytes,
             ..request::blank("sequence", "memorization")
         });
     }

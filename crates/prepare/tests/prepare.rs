@@ -44,7 +44,14 @@ impl Case {
                 sequences_suffix: None,
                 task: Vec::new(),
             },
-            params: Params { prefix: vec![4], suffix: 3, stride: None, limit: None, max_length: None },
+            params: Params {
+                prefix: vec![4],
+                suffix: 3,
+                stride: None,
+                limit: None,
+                define: Vec::new(),
+                max_length: None,
+            },
         }
     }
 
@@ -68,7 +75,7 @@ impl Case {
 
     fn run(&self) -> Result<Vec<Request>> {
         let output = Output::begin(&self.folder.path().join("out"))?;
-        let reader = Reader::new(&Bytes, 200, 40)?;
+        let reader = Reader::new(&Bytes, 200, self.params.max_length.unwrap_or(40))?;
         prepare(&self.inputs, &self.params, &reader, &output)
     }
 
@@ -261,4 +268,36 @@ fn a_page_is_asked_in_windows() {
     assert_eq!(whole, format!(" = Title =\n\n{}\n", "word ".repeat(20).trim_end()));
     assert!(requests.iter().all(|request| request.document_bytes as usize == page.len()));
     assert!(requests.iter().all(|request| request.document == 0 && request.document_words == 25));
+}
+
+#[test]
+fn a_task_of_ones_own_is_declared_not_programmed() {
+    let mut case = Case::new();
+    let rows = "{\"q\": \"1+1\", \"o\": [\"2\", \"3\"], \"g\": 0}\n{\"q\": \"2+2\", \"o\": [\"3\", \"4\"], \"g\": 1}";
+    let file = case.file("sums.jsonl", rows);
+    let declaration =
+        r#"{"name": "sums", "kind": "choice", "context": "{q} =", "choices": "{o}", "gold": "{g}"}"#;
+    case.params.define = vec![declaration.to_string()];
+    let case = case.task("sums", &file);
+    let requests = case.run().unwrap();
+    assert_eq!(pairs(&requests)[3], ("2+2 =".to_string(), " 4".to_string()));
+    assert!(requests.iter().all(|request| request.task == "sums" && request.kind == "choice"));
+    assert_eq!(requests.iter().map(|request| request.gold).collect::<Vec<_>>(), [0, 0, 1, 1]);
+
+    let mut twice = Case::new();
+    twice.params.define = vec![declaration.to_string(), declaration.to_string()];
+    let error = twice.task("sums", &file).run().unwrap_err();
+    assert_eq!(error.to_string(), "--define: there is a task called `sums` already");
+}
+
+#[test]
+fn parquet_of_the_hub_is_read_with_its_compression() {
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/hellaswag.parquet");
+    let mut case = Case::new();
+    case.params.max_length = Some(100);
+    let requests = case.task("hellaswag", &file).run().unwrap();
+    assert_eq!(requests.len(), 8);
+    assert_eq!(requests.iter().step_by(4).map(|request| request.gold).collect::<Vec<_>>(), [1, 0]);
+    assert_eq!(text(&requests[4].context), "Sailing: The wind drops.");
+    assert_eq!(text(&requests[2].continuation), " sings. loudly.");
 }

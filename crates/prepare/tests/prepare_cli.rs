@@ -32,7 +32,7 @@ fn an_unknown_task_is_refused_before_the_model_is_read() {
     let task = format!("lambda={}", model.display());
     let output = run(&["--model", model.to_str().unwrap(), "--task", &task, "--out", out.to_str().unwrap()]);
     assert_eq!(output.status.code(), Some(1));
-    let known = "known are arc_easy, hellaswag, lambada_openai, piqa, wikitext";
+    let known = "known are arc_easy, hellaswag, lambada_openai, piqa, wikitext; declare others with --define";
     assert_eq!(told(&output), format!("prepare: no task is called `lambda`; {known}"));
     assert!(!out.exists());
 }

@@ -17,6 +17,8 @@ pub struct Token {
     pub logprob: f64,
     /// The likeliest token given the true past.
     pub argmax: u32,
+    /// Its log-probability, in nats.
+    pub argmax_logprob: f64,
     /// Entropy of the distribution that predicts it, in nats.
     pub entropy: f64,
     /// Standard deviation of log p under p, same distribution, in nats.
@@ -91,6 +93,9 @@ impl Answers {
             if change == sums.len() {
                 sums.push(vec![None; requests.len()]);
             }
+            if item.logprob.is_nan() {
+                return Err(anyhow!("request {} under `{}`: no number", item.request, item.change));
+            }
             if sums[change][row].replace((item.logprob, item.matched, item.exact_match)).is_some() {
                 return Err(anyhow!("request {} stands twice under `{}`", item.request, item.change));
             }
@@ -163,6 +168,7 @@ fn tokens_of(
             token: outcome.token,
             logprob: outcome.logprob,
             argmax: outcome.argmax,
+            argmax_logprob: outcome.argmax_logprob,
             entropy: outcome.entropy,
             deviation: outcome.deviation,
             generated: outcome.generated,

@@ -1,9 +1,8 @@
 //! Resampling: the paired bootstrap of every group, and the harness's bootstrap of a perplexity's error.
 
-use rand_chacha::ChaCha8Rng;
-use rand_chacha::rand_core::{RngCore, SeedableRng};
 use rayon::prelude::*;
 
+use crate::chacha::ChaCha8;
 use crate::interval::deviation;
 use crate::mersenne::Mersenne;
 
@@ -41,17 +40,13 @@ impl Table {
 /// not on threads.
 pub fn resample(table: &Table, replicates: usize, seed: u64) -> Vec<Vec<f64>> {
     let n = table.items();
-    let seeded = ChaCha8Rng::seed_from_u64(seed);
     (0..replicates)
         .into_par_iter()
         .map(|replicate| {
-            let mut random = seeded.clone();
-            random.set_stream(replicate as u64);
-            let mut bytes = vec![0; 4 * n];
-            random.fill_bytes(&mut bytes);
+            let mut random = ChaCha8::new(seed, replicate as u64);
             let mut counts = vec![0u32; n];
-            for word in bytes.as_chunks::<4>().0 {
-                counts[((u64::from(u32::from_le_bytes(*word)) * n as u64) >> 32) as usize] += 1;
+            for _ in 0..n {
+                counts[random.index(n)] += 1;
             }
             let mut sums = vec![0.0; table.columns];
             for (item, &count) in counts.iter().enumerate().filter(|(_, count)| **count > 0) {
@@ -153,9 +148,8 @@ mod tests {
         let covered = (0..1000)
             .into_par_iter()
             .filter(|&study| {
-                let mut random = ChaCha8Rng::seed_from_u64(17);
-                random.set_stream(study);
-                let mut unit = || (f64::from(random.next_u32()) + 0.5) / 4_294_967_296.0;
+                let mut random = ChaCha8::new(17, study);
+                let mut unit = || (f64::from(random.word()) + 0.5) / 4_294_967_296.0;
                 // Differences of paired items, skewed: an exponential less a uniform; the truth is 1 − 1/2.
                 let items: Vec<f64> = (0..100).map(|_| -unit().ln() - unit()).collect();
                 let sums = resample(&Table::new(&[items]), 400, study);

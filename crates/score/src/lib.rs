@@ -10,7 +10,8 @@
 //! - a last word's perplexity has the harness's bootstrap error, digit for digit;
 //! - perplexities of pages and of suffixes have no standard error (the harness reports none) and the
 //!   percentile interval of our bootstrap;
-//! - every difference from `none` has a percentile interval from a bootstrap over items that is paired (the
+//! - the area under a ROC curve has DeLong's error, which also pairs its difference from the baseline;
+//! - every other difference from `none` has a percentile interval from a bootstrap over items that is paired (the
 //!   same items are drawn under both), a two-sided level from the same resamples, and that level after
 //!   Holm's correction over all interventions compared.
 //!
@@ -18,9 +19,11 @@
 
 pub mod answers;
 pub mod bootstrap;
+pub mod chacha;
 pub mod interval;
 pub mod mersenne;
 pub mod metrics;
+pub mod ranking;
 pub mod subjects;
 pub mod summary;
 
@@ -35,6 +38,8 @@ use rote_store::Output;
 
 use crate::answers::{Answer, Answers};
 use crate::metrics::{METRICS, Metric, Options, Sample};
+use crate::ranking::{Guess, MEASURES, Measured, challenge, membership};
+use crate::subjects::Group;
 use crate::subjects::Subject;
 use crate::summary::{Column, Resampling, summarise};
 
@@ -64,6 +69,9 @@ pub struct Params {
     /// Chance for the number of draws that discover a suffix
     #[arg(long, value_name = "SHARE", default_value = "0.5")]
     pub chance: f64,
+    /// False-positive rate at which members found are counted
+    #[arg(long, value_name = "SHARE", default_value = "0.01")]
+    pub fpr: f64,
     /// Resamples of the paired bootstrap
     #[arg(long, value_name = "N", default_value = "5000")]
     pub resamples: usize,
@@ -85,6 +93,7 @@ impl Stage for Score {
     fn run(inputs: &Inputs, params: &Params, output: &Output, context: &Context) -> Result<()> {
         ensure!(params.min_k > 0.0 && params.min_k <= 1.0, "--min-k is a share above 0");
         ensure!(params.chance > 0.0 && params.chance < 1.0, "--chance lies between 0 and 1");
+        ensure!(params.fpr >= 0.0 && params.fpr < 1.0, "--fpr is a share below 1");
         ensure!(params.draws > 0, "--draws starts at 1");
         ensure!(params.resamples > 0, "--resamples starts at 1");
         let answers = Answers::read(&inputs.requests, &inputs.outcomes)?;
@@ -113,6 +122,8 @@ impl Stage for Score {
             summaries.extend(summarise(group, &columns, &answers.changes, answers.baseline, resampling))?;
             meter.add(1);
         }
+        let rankings = Rankings { answers: &answers, subjects: &subjects, samples: &samples };
+        summaries.extend(rankings.rows(&groups, params.fpr))?;
         summaries.finish()
     }
 }
@@ -186,4 +197,72 @@ fn columns(kind: &str, members: &[usize], samples: &Samples, changes: usize) -> 
             })
         })
         .collect()
+}
+
+/// Metrics of sets of sequences rather than of one.
+struct Rankings<'a> {
+    answers: &'a Answers,
+    subjects: &'a [Subject],
+    samples: &'a Samples,
+}
+
+impl Rankings<'_> {
+    /// For all sequences, and for those of each prefix where there are several: the challenge's recall over
+    /// all of them, membership between memorized ones and controls.
+    fn rows(&self, groups: &[Group], fpr: f64) -> Vec<tables::Summary> {
+        let whole = |group: &&Group| group.kind == "sequence" && group.seen.is_none();
+        let mut rows = Vec::new();
+        let mut prefixes: Vec<Option<u32>> = groups.iter().filter(whole).map(|group| group.prefix).collect();
+        prefixes.sort_unstable();
+        prefixes.dedup();
+        for prefix in prefixes {
+            let same: Vec<&Group> =
+                groups.iter().filter(whole).filter(|group| group.prefix == prefix).collect();
+            let role = |name: &str| same.iter().find(|group| group.role == name);
+            let like = |roles: &[&str]| tables::Summary {
+                suite: same[0].suite.clone(),
+                role: roles.join("+"),
+                prefix,
+                ..tables::Summary::default()
+            };
+            if let (Some(members), Some(outsiders)) = (role("memorized"), role("control")) {
+                let like = like(&["memorized", "control"]);
+                for &(name, sign) in MEASURES {
+                    let of = |group: &Group| self.measures(group, name, sign);
+                    let (Some(members), Some(outsiders)) = (of(members), of(outsiders)) else { continue };
+                    let measured = Measured { name, members, outsiders };
+                    let (changes, baseline) = (&self.answers.changes, self.answers.baseline);
+                    rows.extend(membership(&measured, fpr, changes, baseline, &like));
+                }
+            }
+            let roles: Vec<&str> = same.iter().map(|group| group.role.as_str()).collect();
+            let members: Vec<usize> = same.iter().flat_map(|group| group.members.iter().copied()).collect();
+            let guesses: Vec<Vec<Guess>> = (0..self.answers.changes.len())
+                .map(|change| members.iter().map(|&member| self.guess(change, member)).collect())
+                .collect();
+            rows.extend(challenge(&guesses, &self.answers.changes, self.answers.baseline, &like(&roles)));
+        }
+        rows
+    }
+
+    /// `[change][member]` of a measure, if it applies to all of them.
+    fn measures(&self, group: &Group, name: &str, sign: f64) -> Option<Vec<Vec<f64>>> {
+        let place = metrics_of(&group.kind).position(|metric| metric.name == name)?;
+        let of = |change: usize, member: &usize| {
+            let sample = self.samples[*member][change][place]?;
+            Some(sign * sample.total / sample.weight)
+        };
+        (0..self.answers.changes.len())
+            .map(|change| group.members.iter().map(|member| of(change, member)).collect())
+            .collect()
+    }
+
+    /// The greedy guess for a sequence. How sure the model is of it is the mean log-probability of its tokens
+    /// up to and with the first wrong one; of a right guess these are all, and no token of the prefix.
+    fn guess(&self, change: usize, member: usize) -> Guess {
+        let answer = self.answers.answer(change, self.subjects[member].rows[0]);
+        let known = answer.tokens.len().min(answer.matched as usize + 1);
+        let total: f64 = answer.tokens[..known].iter().map(|token| token.argmax_logprob).sum();
+        Guess { confidence: total / known.max(1) as f64, right: answer.exact_match }
+    }
 }

@@ -174,7 +174,7 @@ fn p_value(differences: &[f64], n: usize) -> Option<f64> {
 
 /// Holm's step-down correction: the smallest of m levels times m, the next times m − 1, and never less than
 /// one before it.
-fn holm(levels: &[f64]) -> Vec<f64> {
+pub(crate) fn holm(levels: &[f64]) -> Vec<f64> {
     let mut order: Vec<usize> = (0..levels.len()).collect();
     order.sort_by(|&a, &b| levels[a].total_cmp(&levels[b]));
     let mut adjusted = vec![0.0; levels.len()];

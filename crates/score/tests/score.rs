@@ -23,12 +23,7 @@ fn request(request: u32, kind: &str, task: &str, continuation: &[u32]) -> Reques
         context: vec![1, 2],
         continuation: continuation.to_vec(),
         gold: -1,
-        seen: None,
-        choice_chars: 0,
-        document_words: 0,
-        document_bytes: 0,
-        prompt_hash: String::new(),
-        target_hash: String::new(),
+        ..Request::default()
     }
 }
 
@@ -79,8 +74,15 @@ impl Case {
             write(output, &self.items)?;
             write(output, &self.outcomes)
         })?;
-        let params =
-            Params { min_k: 0.2, draws: 100, chance: 0.5, resamples: 999, seed: 0, bootstrap_iters: 1000 };
+        let params = Params {
+            min_k: 0.2,
+            draws: 100,
+            chance: 0.5,
+            fpr: 0.01,
+            resamples: 999,
+            seed: 0,
+            bootstrap_iters: 1000,
+        };
         let inputs = Inputs { requests: asked, outcomes: answered };
         artifact(&out, |output| Score::run(&inputs, &params, output, &Context::quiet()))?;
         Ok(out)
@@ -318,4 +320,29 @@ fn benchmarks_need_no_outcomes_per_token() {
     let out = case.score(folder.path()).unwrap();
     let rows = read::<Summary>(&out).unwrap();
     assert_eq!(find(&rows, "none", "lambada_openai", "perplexity", None).value, 2f64.exp());
+}
+
+#[test]
+fn memorized_and_control_sequences_are_told_apart_and_ranked_together() {
+    let mut case = case();
+    let mut control = request(9, "sequence", "memorization", &[4, 4]);
+    control.role = "control".to_string();
+    for change in ["none", "attn.identity@1"] {
+        let given = answer(change, &control, &[(-0.9, true), (-0.7, false)]);
+        case.add(given);
+    }
+    case.requests.push(control);
+    let folder = tempfile::tempdir().unwrap();
+    let out = case.score(folder.path()).unwrap();
+    let rows = read::<Summary>(&out).unwrap();
+    let of = |change: &str, metric: &str| find(&rows, change, "memorization", metric, None);
+    // Losses: members 0.2 and 0.2, then 1.2 and 0.2; the control 0.8.
+    assert_eq!(of("none", "loss_auc").value, 1.0);
+    assert_eq!(of("attn.identity@1", "loss_auc").value, 0.5);
+    assert_eq!(of("attn.identity@1", "loss_tpr").value, 0.5);
+    assert_eq!(of("none", "loss_auc").role, "memorized+control");
+    // One of one control is wrong, so all right guesses count, over all three sequences.
+    assert_eq!(of("none", "recall_at_100_errors").value, 2.0 / 3.0);
+    assert_eq!(of("attn.identity@1", "recall_at_100_errors").value, 1.0 / 3.0);
+    assert!(!rows.iter().any(|row| row.metric.starts_with("zlib")));
 }

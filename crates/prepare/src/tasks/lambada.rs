@@ -17,8 +17,13 @@ fn document(record: &Record) -> Result<Document> {
             format!("{} {}", part("context")?, part("continuation")?)
         }
     };
-    let (context, word) = text.rsplit_once(' ').unwrap_or(("", &text));
-    Ok(Document::Word { context: context.to_string(), target: format!(" {word}") })
+    Ok(at_last_blank(&text))
+}
+
+/// A text, of which the word after the last blank is asked.
+pub(super) fn at_last_blank(text: &str) -> Document {
+    let (context, word) = text.rsplit_once(' ').unwrap_or(("", text));
+    Document::Word { context: context.to_string(), target: format!(" {word}") }
 }
 
 #[cfg(test)]

@@ -1,19 +1,22 @@
 //! The benchmarks: from the files they are published as to documents, with the harness's prompts.
 //!
-//! A benchmark is one file here and one line in [`TASKS`].
+//! A published benchmark is one file here and one line in [`TASKS`]; one's own is declared, see [`Own`].
 
 mod arc_easy;
 mod hellaswag;
 mod lambada;
+mod own;
 mod piqa;
 mod wikitext;
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use rote_artifact::Misfit;
 
 use crate::records::{self, Record};
+
+pub use own::Own;
 
 /// One document of a benchmark, rendered.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -56,16 +59,63 @@ pub struct Task {
 /// Every benchmark.
 pub const TASKS: &[Task] = &[arc_easy::TASK, hellaswag::TASK, lambada::TASK, piqa::TASK, wikitext::TASK];
 
-/// The benchmark called `name`.
-pub fn find(name: &str) -> Result<&'static Task> {
-    if let Some(task) = TASKS.iter().find(|task| task.name == name) {
-        return Ok(task);
-    }
-    let known: Vec<_> = TASKS.iter().map(|task| task.name).collect();
-    bail!("no task is called `{name}`; known are {}", known.join(", "))
+/// Where the documents of a task come from.
+#[derive(Clone, Copy)]
+pub enum Source<'a> {
+    /// A published benchmark.
+    Published(&'static Task),
+    /// A declared one.
+    Declared(&'a Own),
 }
 
-impl Task {
+/// The task called `name`, among the published and the declared.
+pub fn find<'a>(name: &str, declared: &'a [Own]) -> Result<Source<'a>> {
+    if let Some(task) = TASKS.iter().find(|task| task.name == name) {
+        return Ok(Source::Published(task));
+    }
+    if let Some(own) = declared.iter().find(|own| own.name() == name) {
+        return Ok(Source::Declared(own));
+    }
+    let known: Vec<_> = TASKS.iter().map(|task| task.name).chain(declared.iter().map(Own::name)).collect();
+    bail!("no task is called `{name}`; known are {}; declare others with --define", known.join(", "))
+}
+
+/// Reads declarations, each with a name of its own.
+pub fn declared(declarations: &[String]) -> Result<Vec<Own>> {
+    let declared = declarations.iter().map(|text| Own::parse(text)).collect::<Result<Vec<_>>>()?;
+    for (place, own) in declared.iter().enumerate() {
+        let name = own.name();
+        let taken = TASKS.iter().any(|task| task.name == name)
+            || declared[..place].iter().any(|other| other.name() == name);
+        ensure!(!taken, "--define: there is a task called `{name}` already");
+    }
+    Ok(declared)
+}
+
+impl Source<'_> {
+    /// The task's name.
+    pub fn name(&self) -> &str {
+        match self {
+            Source::Published(task) => task.name,
+            Source::Declared(own) => own.name(),
+        }
+    }
+
+    fn document(&self, record: &Record) -> Result<Document> {
+        match self {
+            Source::Published(task) => (task.document)(record),
+            Source::Declared(own) => own.document(record),
+        }
+    }
+
+    /// The documents of a text file, where the task has such.
+    fn raw(&self, text: &str) -> Option<Vec<Document>> {
+        match self {
+            Source::Published(task) => task.raw.map(|raw| raw(text)),
+            Source::Declared(own) => own.raw(text).map(|document| vec![document]),
+        }
+    }
+
     /// The first `limit` documents of a file, or of a folder's files in the order of their names.
     ///
     /// Labels kept in a file of their own (`….lst`, one per line) are taken from the same folder, which then
@@ -77,9 +127,10 @@ impl Task {
         let mut documents = Vec::new();
         let mut rows = Vec::new();
         for file in &files {
-            match self.raw {
-                Some(raw) if !records::is_records(file) => documents.extend(raw(&records::text(file)?)),
-                _ => rows.extend(records::read(file)?.into_iter().map(|row| (file, row))),
+            let raw = if records::is_records(file) { None } else { self.raw(&records::text(file)?) };
+            match raw {
+                Some(raw) => documents.extend(raw),
+                None => rows.extend(records::read(file)?.into_iter().map(|row| (file, row))),
             }
         }
         if let [labels] = &labels[..] {
@@ -94,8 +145,8 @@ impl Task {
             }
         }
         for (index, (file, row)) in rows.iter().enumerate().take(limit) {
-            let document = (self.document)(row).map_err(|error| {
-                Misfit(format!("{}: row {index} is no item of {}: {error:#}", file.display(), self.name))
+            let document = self.document(row).map_err(|error| {
+                Misfit(format!("{}: row {index} is no item of {}: {error:#}", file.display(), self.name()))
             })?;
             if let Document::Choices { choices, gold, .. } = &document
                 && *gold >= choices.len()
@@ -111,7 +162,7 @@ impl Task {
         }
         documents.truncate(limit);
         if documents.is_empty() {
-            return Err(Misfit(format!("{} holds no items of {}", path.display(), self.name)).into());
+            return Err(Misfit(format!("{} holds no items of {}", path.display(), self.name())).into());
         }
         Ok(documents)
     }

@@ -14,6 +14,7 @@ mod near_verbatim;
 mod pages;
 mod token_accuracy;
 mod words;
+mod zlib;
 
 use crate::answers::Answer;
 
@@ -130,6 +131,7 @@ pub const METRICS: &[Metric] = &[
     likelihood::LOGPROB,
     likelihood::LOSS,
     likelihood::PERPLEXITY,
+    zlib::ZLIB_RATIO,
     likelihood::DISCOVERABLE,
     likelihood::DRAWS,
     min_k::MIN_K,
@@ -163,18 +165,15 @@ pub(crate) mod tests {
             context: vec![1],
             continuation: continuation.to_vec(),
             gold: -1,
-            seen: None,
-            choice_chars: 0,
-            document_words: 0,
-            document_bytes: 0,
-            prompt_hash: String::new(),
-            target_hash: String::new(),
+            ..Request::default()
         }
     }
 
     /// A token asked about, the arg-max and the generated one; probability one half each.
     pub(crate) fn token(token: u32, argmax: u32, generated: Option<u32>) -> Token {
-        Token { token, logprob: -std::f64::consts::LN_2, argmax, entropy: 0.5, deviation: 0.25, generated }
+        let half = -std::f64::consts::LN_2;
+        let (logprob, argmax_logprob) = (half, half);
+        Token { token, logprob, argmax, argmax_logprob, entropy: 0.5, deviation: 0.25, generated }
     }
 
     /// Value of `metric` for a sequence with these tokens.

@@ -51,25 +51,26 @@ fn texts(answers: &[Answer]) -> Option<(Vec<u32>, Vec<u32>)> {
 
 fn edit_distance(a: &[u32], b: &[u32]) -> u32 {
     let mut above: Vec<u32> = (0..=b.len() as u32).collect();
+    let mut row = above.clone();
     for (i, x) in a.iter().enumerate() {
-        let mut row = vec![i as u32 + 1];
+        row[0] = i as u32 + 1;
         for (j, y) in b.iter().enumerate() {
             let replaced = above[j] + u32::from(x != y);
-            row.push(replaced.min(above[j + 1] + 1).min(row[j] + 1));
+            row[j + 1] = replaced.min(above[j + 1] + 1).min(row[j] + 1);
         }
-        above = row;
+        std::mem::swap(&mut above, &mut row);
     }
     above[b.len()]
 }
 
 fn common_subsequence(a: &[u32], b: &[u32]) -> u32 {
     let mut above = vec![0; b.len() + 1];
+    let mut row = above.clone();
     for x in a {
-        let mut row = vec![0];
         for (j, y) in b.iter().enumerate() {
-            row.push(if x == y { above[j] + 1 } else { above[j + 1].max(row[j]) });
+            row[j + 1] = if x == y { above[j] + 1 } else { above[j + 1].max(row[j]) };
         }
-        above = row;
+        std::mem::swap(&mut above, &mut row);
     }
     above[b.len()]
 }

@@ -1,0 +1,264 @@
+//! Numbers that no single item has: how well a measure tells memorized sequences from controls, and how many
+//! guesses are right before the hundredth wrong one.
+
+use rayon::prelude::*;
+use rote_artifact::tables::Summary;
+
+use crate::interval::{Z, mean, wilson};
+use crate::summary::holm;
+
+/// Measures by which membership is guessed, with the direction that speaks for it.
+pub const MEASURES: &[(&str, f64)] =
+    &[("loss", -1.0), ("zlib_ratio", -1.0), ("min_k", 1.0), ("min_k_plus_plus", 1.0)];
+
+/// Wrong guesses at which the extraction challenge stops counting.
+pub const ERRORS: usize = 100;
+
+/// The area under the ROC curve, with each item's share in it.
+struct Area {
+    value: f64,
+    /// Per member: the share of outsiders below it, ties half.
+    members: Vec<f64>,
+    /// Per outsider: the share of members above it, ties half.
+    outsiders: Vec<f64>,
+}
+
+impl Area {
+    fn of(members: &[f64], outsiders: &[f64]) -> Area {
+        let below = |sorted: &[f64], value: f64| {
+            let less = sorted.partition_point(|other| *other < value);
+            let equal = sorted.partition_point(|other| *other <= value) - less;
+            (less as f64 + 0.5 * equal as f64) / sorted.len() as f64
+        };
+        let sort = |values: &[f64]| {
+            let mut sorted = values.to_vec();
+            sorted.sort_by(f64::total_cmp);
+            sorted
+        };
+        let (inside, outside) = (sort(members), sort(outsiders));
+        let members: Vec<f64> = members.iter().map(|value| below(&outside, *value)).collect();
+        let outsiders = outsiders.iter().map(|value| 1.0 - below(&inside, *value)).collect();
+        Area { value: mean(&members), members, outsiders }
+    }
+}
+
+/// DeLong's standard error of a number made of the shares of members and of outsiders.
+fn delong(members: &[f64], outsiders: &[f64]) -> Option<f64> {
+    let part = |shares: &[f64]| {
+        let deviation = crate::interval::deviation(shares)?;
+        Some(deviation * deviation / shares.len() as f64)
+    };
+    Some((part(members)? + part(outsiders)?).sqrt())
+}
+
+/// The two-sided normal level of a value at so many standard errors from zero.
+fn level(value: f64, error: f64) -> f64 {
+    match (value == 0.0, error == 0.0) {
+        (true, _) => 1.0,
+        (false, true) => 0.0,
+        (false, false) => libm::erfc((value / error).abs() / std::f64::consts::SQRT_2),
+    }
+}
+
+/// One measure of members (here: memorized sequences) and of outsiders (controls), `[change][item]`, higher
+/// speaking for membership.
+pub struct Measured {
+    /// Name of the measure.
+    pub name: &'static str,
+    /// Of members.
+    pub members: Vec<Vec<f64>>,
+    /// Of outsiders.
+    pub outsiders: Vec<Vec<f64>>,
+}
+
+/// Rows `<measure>_auc` and `<measure>_tpr` (share of members found at a false-positive rate of at most
+/// `fpr`), under every change; `like` says whose rows these are.
+///
+/// The area's error, and that of its difference from the baseline, are DeLong's, which pairs the items. The
+/// share of members has Wilson's interval for the threshold as it is; its difference has none.
+pub fn membership(
+    measured: &Measured,
+    fpr: f64,
+    changes: &[String],
+    baseline: usize,
+    like: &Summary,
+) -> Vec<Summary> {
+    let n = measured.members[baseline].len() + measured.outsiders[baseline].len();
+    let areas: Vec<Area> = measured
+        .members
+        .par_iter()
+        .zip(&measured.outsiders)
+        .map(|(members, outsiders)| Area::of(members, outsiders))
+        .collect();
+    let at_none = &areas[baseline];
+    let mut rows: Vec<Summary> = areas
+        .iter()
+        .zip(changes)
+        .enumerate()
+        .map(|(change, (area, name))| {
+            let error = delong(&area.members, &area.outsiders);
+            let mut row = row(name, like, &format!("{}_auc", measured.name), area.value, at_none.value, n);
+            row.stderr = error;
+            row.ci_low = error.map(|error| (area.value - Z * error).max(0.0));
+            row.ci_high = error.map(|error| (area.value + Z * error).min(1.0));
+            row.interval = "delong".to_string();
+            if change != baseline {
+                let less = |new: &[f64], old: &[f64]| -> Vec<f64> {
+                    new.iter().zip(old).map(|(new, old)| new - old).collect()
+                };
+                let error = delong(
+                    &less(&area.members, &at_none.members),
+                    &less(&area.outsiders, &at_none.outsiders),
+                );
+                row.difference_low = error.map(|error| row.difference - Z * error);
+                row.difference_high = error.map(|error| row.difference + Z * error);
+                row.p_value = error.map(|error| level(row.difference, error));
+            }
+            row
+        })
+        .collect();
+    let levels: Vec<f64> = rows.iter().filter_map(|row| row.p_value).collect();
+    let mut adjusted = holm(&levels).into_iter();
+    for row in rows.iter_mut().filter(|row| row.p_value.is_some()) {
+        row.p_adjusted = adjusted.next();
+    }
+
+    let found: Vec<f64> = measured
+        .members
+        .iter()
+        .zip(&measured.outsiders)
+        .map(|(members, outsiders)| found_at(members, outsiders, fpr))
+        .collect();
+    rows.extend(found.iter().zip(changes).map(|(&value, name)| {
+        let members = measured.members[baseline].len();
+        let interval = wilson(value, members);
+        let mut row = row(name, like, &format!("{}_tpr", measured.name), value, found[baseline], n);
+        row.ci_low = interval.map(|(low, _)| low);
+        row.ci_high = interval.map(|(_, high)| high);
+        row.interval = "wilson".to_string();
+        row
+    }));
+    rows
+}
+
+/// The share of members above the threshold that at most `fpr` of the outsiders exceed.
+fn found_at(members: &[f64], outsiders: &[f64], fpr: f64) -> f64 {
+    let mut sorted = outsiders.to_vec();
+    sorted.sort_by(|a, b| b.total_cmp(a));
+    let allowed = (fpr * outsiders.len() as f64) as usize;
+    let threshold = sorted.get(allowed).copied().unwrap_or(f64::NEG_INFINITY);
+    members.iter().filter(|value| **value > threshold).count() as f64 / members.len() as f64
+}
+
+/// One guess of the extraction challenge.
+#[derive(Clone, Copy, Debug)]
+pub struct Guess {
+    /// How sure the model was.
+    pub confidence: f64,
+    /// Whether the guess is the true suffix.
+    pub right: bool,
+}
+
+/// The share of all sequences guessed right before the hundredth wrong guess, guesses taken from the surest
+/// on; equally sure ones wrong first, so that chance cannot flatter.
+pub fn recall_at_errors(guesses: &[Guess]) -> f64 {
+    let mut order = guesses.to_vec();
+    order.sort_by(|a, b| b.confidence.total_cmp(&a.confidence).then(a.right.cmp(&b.right)));
+    let (mut wrong, mut right) = (0, 0);
+    for guess in order {
+        wrong += usize::from(!guess.right);
+        if wrong == ERRORS {
+            break;
+        }
+        right += usize::from(guess.right);
+    }
+    right as f64 / guesses.len() as f64
+}
+
+/// Rows `recall_at_100_errors` under every change, from `[change][item]`.
+pub fn challenge(
+    guesses: &[Vec<Guess>],
+    changes: &[String],
+    baseline: usize,
+    like: &Summary,
+) -> Vec<Summary> {
+    let values: Vec<f64> = guesses.iter().map(|guesses| recall_at_errors(guesses)).collect();
+    let rows = values.iter().zip(changes);
+    let n = guesses[baseline].len();
+    rows.map(|(&value, name)| row(name, like, "recall_at_100_errors", value, values[baseline], n)).collect()
+}
+
+fn row(change: &str, like: &Summary, metric: &str, value: f64, baseline: f64, n: usize) -> Summary {
+    Summary {
+        change: change.to_string(),
+        metric: metric.to_string(),
+        value,
+        n: n as u32,
+        baseline,
+        difference: value - baseline,
+        relative_change: (baseline != 0.0).then(|| (value - baseline) / baseline.abs()),
+        interval: "none".to_string(),
+        ..like.clone()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_area_counts_pairs_with_ties_half() {
+        let area = Area::of(&[3.0, 2.0], &[1.0, 2.0, 4.0]);
+        // Of six pairs 3 > 1, 3 > 2 and 2 > 1 count whole, 2 = 2 half.
+        assert!((area.value - 3.5 / 6.0).abs() < 1e-15);
+        assert!((mean(&area.outsiders) - area.value).abs() < 1e-15);
+        assert_eq!(Area::of(&[5.0, 6.0], &[1.0, 2.0]).value, 1.0);
+    }
+
+    #[test]
+    fn the_areas_error_is_delongs() {
+        // Members' shares 2/3, 1/2; outsiders' 1, 3/4, 0: 1/72 / 2 + 13/48 / 3.
+        let area = Area::of(&[3.0, 2.0], &[1.0, 2.0, 4.0]);
+        let error = delong(&area.members, &area.outsiders).unwrap();
+        assert!((error * error - (1.0 / 144.0 + 13.0 / 144.0)).abs() < 1e-12, "{error}");
+    }
+
+    #[test]
+    fn members_found_at_a_false_positive_rate() {
+        let outsiders: Vec<f64> = (0..100).map(f64::from).collect();
+        // One outsider of a hundred may pass: the threshold is 98.
+        assert_eq!(found_at(&[97.0, 98.0, 98.5, 200.0], &outsiders, 0.01), 0.5);
+        assert_eq!(found_at(&[97.0, 98.0, 98.5, 200.0], &outsiders, 0.0), 0.25);
+    }
+
+    #[test]
+    fn the_challenge_stops_at_the_hundredth_wrong_guess() {
+        let guess = |confidence, right| Guess { confidence, right };
+        let mut guesses: Vec<Guess> = (0..50).map(|i| guess(1000.0 - f64::from(i), true)).collect();
+        guesses.extend((0..120).map(|i| guess(500.0 - f64::from(i), false)));
+        // Two right ones between the wrong: after 98 of them, and after 110.
+        guesses.push(guess(500.0 - 97.5, true));
+        guesses.push(guess(500.0 - 109.5, true));
+        assert_eq!(recall_at_errors(&guesses), 51.0 / 172.0);
+        assert_eq!(recall_at_errors(&guesses[..60]), 50.0 / 60.0);
+    }
+
+    #[test]
+    fn a_difference_of_areas_is_paired() {
+        let measured = Measured {
+            name: "loss",
+            members: vec![vec![3.0, 4.0, 5.0], vec![3.0, 4.0, 0.0]],
+            outsiders: vec![vec![1.0, 2.0, 3.5], vec![1.0, 2.0, 3.5]],
+        };
+        let changes = ["none".to_string(), "attn.zero@0".to_string()];
+        let rows = membership(&measured, 0.01, &changes, 0, &Summary::default());
+        assert_eq!(
+            rows.iter().map(|row| row.metric.as_str()).collect::<Vec<_>>(),
+            ["loss_auc", "loss_auc", "loss_tpr", "loss_tpr"]
+        );
+        assert!((rows[1].difference + 1.0 / 3.0).abs() < 1e-12);
+        assert_eq!((rows[0].p_value, rows[1].p_value == rows[1].p_adjusted), (None, true));
+        assert!(rows[1].difference_low.unwrap() < rows[1].difference);
+        assert_eq!((rows[2].value, rows[3].value), (2.0 / 3.0, 1.0 / 3.0));
+    }
+}
