@@ -43,11 +43,7 @@ fn requests(folder: &Path) -> PathBuf {
         continuation: (0..1 + request % 6).map(|_| token()).collect(),
         gold: -1,
         seen: None,
-        choice_chars: 0,
-        document_words: 0,
-        document_bytes: 0,
-        prompt_hash: String::new(),
-        target_hash: String::new(),
+        ..Request::default()
     });
     writer.extend(rows.collect::<Vec<_>>()).unwrap();
     writer.finish().unwrap();
