@@ -156,8 +156,8 @@ impl<'a, T: Real> Task<'a, T> {
         for &(block, take) in &self.stretches {
             let here = |position: usize| position.saturating_sub(base).min(take);
             let values = |from: usize| Strided {
-                data: &block.values[from * spec.d_kv() + kv_head * d..],
-                stride: spec.d_kv(),
+                data: &block.values[(kv_head * block.capacity + from) * d..],
+                stride: d,
             };
             let weights =
                 |index: usize, from: usize| Strided { data: &scores[index * stride + base + from..], stride };
@@ -210,6 +210,11 @@ fn add_up<T: Real, const Q: usize>(
     let mut from = 0;
     // SAFETY: every element that a tile touches lies within what was just checked.
     unsafe {
+        // One sum alone waits for each addition: more of it side by side.
+        while Q == 1 && from + 4 * LANES <= width {
+            tile::<T, Q, { 4 * LANES }>(sums, stride, weights, count, rows, from);
+            from += 4 * LANES;
+        }
         while from + 2 * LANES <= width {
             tile::<T, Q, { 2 * LANES }>(sums, stride, weights, count, rows, from);
             from += 2 * LANES;

@@ -37,6 +37,9 @@ fn treatment(change: &BlockChange) -> Treatment {
 
 impl<T: Real> Model<T> {
     /// The attention module's output for all rows, into `work.attn`.
+    ///
+    /// A product is done once for all rows of the group, whatever happens to each: what a row does not need is
+    /// left out where no row needs it, and thrown away where another does.
     pub(crate) fn attention(
         &self,
         index: usize,
@@ -55,46 +58,55 @@ impl<T: Real> Model<T> {
         let qkv = sized(qkv, count * width);
         let mixed = sized(mixed, count * d_query);
         let attn = sized(attn, count * d);
+        let runs = runs(rows, |row| treatment(&row.change[index]));
+        let any = |kind: Treatment| runs.iter().any(|(run, _)| *run == kind);
 
-        for (kind, run) in runs(rows, |row| treatment(&row.change[index])) {
+        let full = any(Treatment::Full);
+        if full {
+            product(qkv, input, &block.qkv.weight, 0..width, threads);
+            self.finish_qkv(index, qkv, rows, *turns, threads);
+        } else if any(Treatment::Values) {
+            product(&mut qkv[..count * d_kv], input, &block.qkv.weight, block.value_rows(spec), threads);
+        }
+        for (kind, run) in &runs {
             let tokens = run.tokens.clone();
-            let input = &input[tokens.start * d..tokens.end * d];
             let mixed = &mut mixed[tokens.start * d_query..tokens.end * d_query];
-            let attn = &mut attn[tokens.start * d..tokens.end * d];
             match kind {
                 Treatment::Full => {
-                    let qkv = &mut qkv[tokens.start * width..tokens.end * width];
-                    product(qkv, input, &block.qkv.weight, 0..width, threads);
-                    self.finish_qkv(index, qkv, &rows[run.rows.clone()], *turns, threads);
+                    let qkv = &qkv[tokens.start * width..tokens.end * width];
                     self.remember(index, qkv, &mut rows[run.rows.clone()], threads);
                     self.mix(index, qkv, mixed, &rows[run.rows.clone()], run.rows.start, threads, *tap);
                 }
                 Treatment::Values => {
-                    let values = &mut qkv[tokens.start * width..][..tokens.len() * d_kv];
-                    product(values, input, &block.qkv.weight, block.value_rows(spec), threads);
+                    // Alone, values stand side by side and lack their bias.
+                    let (stride, at) = if full { (width, d_query + d_kv) } else { (d_kv, 0) };
                     let bias = block.qkv.bias.as_ref().map(|bias| &bias[block.value_rows(spec)]);
-                    let values = &*values;
+                    let bias = bias.filter(|_| !full);
+                    let qkv = &*qkv;
                     for_rows(mixed, d_query, threads, |row, mixed| {
-                        spread(mixed, &values[row * d_kv..(row + 1) * d_kv], bias, spec);
+                        let from = (tokens.start + row) * stride + at;
+                        spread(mixed, &qkv[from..from + d_kv], bias, spec);
                     });
                 }
-                Treatment::Skip => {
-                    let mut from = 0;
-                    for row in &rows[run.rows.clone()] {
-                        let out = &mut attn[from * d..(from + row.new) * d];
-                        from += row.new;
-                        if row.change[index].attn == AttnChange::Mean {
-                            let means = row.means.context("attn.mean needs means of a reference")?;
-                            out.chunks_exact_mut(d).for_each(|out| out.copy_from_slice(&means[index]));
-                        } else {
-                            out.fill(T::ZERO);
-                        }
-                    }
-                    continue;
-                }
+                Treatment::Skip => {}
             }
+        }
+        if full || any(Treatment::Values) {
             product(attn, mixed, &block.o.weight, 0..d, threads);
             add_bias(attn, &block.o, threads);
+        }
+        for (_, run) in runs.iter().filter(|(kind, _)| *kind == Treatment::Skip) {
+            let mut out = &mut attn[run.tokens.start * d..run.tokens.end * d];
+            for row in &rows[run.rows.clone()] {
+                let (here, rest) = out.split_at_mut(row.new * d);
+                out = rest;
+                if row.change[index].attn == AttnChange::Mean {
+                    let means = row.means.context("attn.mean needs means of a reference")?;
+                    here.chunks_exact_mut(d).for_each(|out| out.copy_from_slice(&means[index]));
+                } else {
+                    here.fill(T::ZERO);
+                }
+            }
         }
         Ok(())
     }
@@ -265,7 +277,9 @@ fn store<T: Real>(kept: &mut KeysValues<T>, share: &[T], from: usize, spec: &Spe
             }
         }
     }
-    for (value, token) in kept.values[from * d_kv..].chunks_exact_mut(d_kv).zip(share.chunks_exact(width)) {
-        value.copy_from_slice(&token[d_query + d_kv..]);
+    for (at, token) in share.chunks_exact(width).enumerate() {
+        for (head, value) in token[d_query + d_kv..].chunks_exact(spec.d_head).enumerate() {
+            kept.values[(head * capacity + from + at) * spec.d_head..][..spec.d_head].copy_from_slice(value);
+        }
     }
 }

@@ -263,20 +263,14 @@ impl<T: Real> Model<T> {
         let block = &self.weights.blocks[index];
         let threads = way.threads;
         let Buffers { hidden, gate, mlp, .. } = &mut *way.work;
+        let count = input.len() / d;
         let out = sized(mlp, input.len());
-        for (change, run) in runs(rows, |row| row.change[index].mlp) {
-            let tokens = run.tokens;
-            let out = &mut out[tokens.start * d..tokens.end * d];
-            if change == MlpChange::Zero {
-                out.fill(T::ZERO);
-                continue;
-            }
-            let input = &input[tokens.start * d..tokens.end * d];
-            let hidden = sized(hidden, tokens.len() * m);
+        if rows.iter().any(|row| row.change[index].mlp == MlpChange::None) {
+            let hidden = sized(hidden, count * m);
             product(hidden, input, &block.up.weight, 0..m, threads);
             match (self.spec.mlp, &block.gate) {
                 (MlpKind::Gated(act), Some(gate_weight)) => {
-                    let gate = sized(gate, tokens.len() * m);
+                    let gate = sized(gate, count * m);
                     product(gate, input, &gate_weight.weight, 0..m, threads);
                     let (up_bias, gate_bias) = (block.up.bias.as_deref(), gate_weight.bias.as_deref());
                     activate_gated(hidden, gate, m, up_bias, gate_bias, act, threads);
@@ -287,6 +281,10 @@ impl<T: Real> Model<T> {
             }
             product(out, hidden, &block.down.weight, 0..d, threads);
             add_bias(out, &block.down, threads);
+        }
+        for (_, run) in runs(rows, |row| row.change[index].mlp).iter().filter(|(c, _)| *c == MlpChange::Zero)
+        {
+            out[run.tokens.start * d..run.tokens.end * d].fill(T::ZERO);
         }
     }
 
