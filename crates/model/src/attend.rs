@@ -130,6 +130,10 @@ impl<'a, T: Real> Task<'a, T> {
             let count = take.min((position + Q).saturating_sub(base));
             let skip = low(0).saturating_sub(base).min(count) / LANES * LANES;
             let width = count.next_multiple_of(LANES) - skip;
+            if width == 0 {
+                base += take;
+                continue;
+            }
             for row in scores.chunks_exact_mut(stride) {
                 row[base + skip..base + skip + width].fill(T::ZERO);
             }
