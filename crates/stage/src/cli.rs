@@ -108,6 +108,9 @@ fn run<S: Stage>(matches: &ArgMatches, version: &'static str) -> Result<()> {
     if threads == 0 || common.batch == Some(0) {
         bail!("--threads and --batch start at 1");
     }
+    // candle takes its number of threads from the environment alone.
+    // SAFETY: this process has one thread so far.
+    unsafe { std::env::set_var("RAYON_NUM_THREADS", threads.to_string()) };
     rayon::ThreadPoolBuilder::new().num_threads(threads).build_global()?;
 
     let began = Instant::now();
