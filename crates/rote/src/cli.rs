@@ -2,20 +2,20 @@
 
 use std::ffi::OsString;
 use std::os::unix::process::CommandExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Command, ExitCode};
 use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
 use clap::{Args, Parser, Subcommand};
-use rote_store::{Attempt, Lock, Memory};
+use rote_store::Memory;
 
 use crate::check::{Pipeline, check};
 use crate::failure::{Wrong, exit_code, hint};
 use crate::pipeline::Draft;
 use crate::plan::{self, Scene, Verdict};
 use crate::progress::{Progress, complain, print};
-use crate::shelf::{Shelf, make_folder};
+use crate::shelf::Shelf;
 use crate::work::{Limits, Report, State, Work, heed_interrupts};
 use crate::{graph, stages, verify};
 
@@ -238,14 +238,15 @@ fn run_pipeline(run: &Run) -> Result<u8> {
         names => names.iter().map(|name| node_called(&pipeline, name)).collect::<Result<Vec<_>>>()?,
     };
     let mut progress = Progress::new(run.quiet);
-    make_folder(&shelf.root)?;
-    let _lock = take_lock(&shelf.root, &progress)?;
     heed_interrupts();
     let scene = Scene { pipeline: &pipeline, stages: &stages, shelf: &shelf };
     let limits = Limits { jobs, threads, keep_going: run.keep_going, why: run.why };
     let worked = Work::new(&scene, &limits, &mut memory, &mut progress).run(&goals);
-    memory.save()?;
+    let saved = memory.save();
     let report = worked?;
+    if let Err(error) = saved {
+        progress.tell(&format!("note: digests of files are not remembered: {error:#}"));
+    }
     let seconds = began.elapsed().as_secs_f64();
     endings(&scene, &report, seconds).iter().for_each(|line| progress.say(line));
     if report.code == 130 {
@@ -253,17 +254,6 @@ fn run_pipeline(run: &Run) -> Result<u8> {
     }
     results(&scene, &report);
     Ok(report.code)
-}
-
-fn take_lock(root: &Path, progress: &Progress) -> Result<Lock> {
-    match Lock::attempt(&root.join("lock"))? {
-        Attempt::Held(lock) => Ok(lock),
-        Attempt::Busy(wait) => {
-            let (root, holder) = (root.display(), wait.holder.clone());
-            progress.tell(&format!("rote: waiting for another `rote run` on {root} ({holder})"));
-            wait.wait()
-        }
-    }
 }
 
 /// One line per node, or one for all where there was nothing to do.

@@ -14,7 +14,7 @@ use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
-use rote_store::{Digest, Key, Manifest, atomic_write, digest_file};
+use rote_store::{Attempt, Digest, Key, Lock, Manifest, atomic_write, digest_file};
 
 /// A store of results.
 pub struct Shelf {
@@ -88,6 +88,13 @@ impl Shelf {
         atomic_write(&path, key.text().as_bytes())
     }
 
+    /// Tries to become the one who makes the result of `key`.
+    pub fn claim(&self, key: Digest) -> Result<Attempt> {
+        let path = self.beside(key, "lock");
+        make_folder(path.parent().unwrap_or(&self.root))?;
+        Lock::attempt(&path)
+    }
+
     /// The key recorded under `digest`.
     pub fn key(&self, digest: Digest) -> Result<Key> {
         let path = self.beside(digest, "key");
@@ -136,7 +143,7 @@ impl Shelf {
         let linking = || format!("linking {}", link.display());
         let folder = link.parent().unwrap_or(&self.root);
         make_folder(folder)?;
-        let aside = folder.join(format!(".{node}.partial"));
+        let aside = folder.join(format!(".{node}.{}.partial", std::process::id()));
         let _ = fs::remove_file(&aside);
         symlink(&target, &aside).with_context(linking)?;
         fs::rename(&aside, &link).with_context(linking)

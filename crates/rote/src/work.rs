@@ -14,12 +14,12 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use rote_store::{Digest, Key, Manifest, Memory};
+use rote_store::{Attempt, Digest, Key, Lock, Manifest, Memory};
 
 use crate::plan::{Known, Scene, Verdict};
 use crate::process::{self, Event};
 use crate::progress::Progress;
-use crate::shelf::Found;
+use crate::shelf::{Found, make_folder};
 
 /// Where a node stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -74,9 +74,20 @@ pub struct Report {
 
 struct Child {
     key: Key,
+    /// Held as long as it runs: no other runner makes the same.
+    claim: Lock,
     threads: usize,
     id: u32,
     tail: VecDeque<String>,
+}
+
+/// A node that has to run, its key, and why.
+struct Queued {
+    index: usize,
+    key: Key,
+    reasons: Vec<String>,
+    /// The other runner that makes it, if one does.
+    maker: Option<String>,
 }
 
 /// The work on one pipeline.
@@ -87,8 +98,10 @@ pub struct Work<'a> {
     progress: &'a mut Progress,
     endings: Vec<Ending>,
     known: Vec<Option<Known>>,
-    queue: Vec<(usize, Key, Vec<String>)>,
+    queue: Vec<Queued>,
     running: HashMap<usize, Child>,
+    /// Keeps `rote collect` away, from the first thing that is made on.
+    lock: Option<Lock>,
     code: u8,
 }
 
@@ -107,7 +120,7 @@ impl<'a> Work<'a> {
         let endings: Vec<_> = scene.pipeline.nodes.iter().map(|_| ending()).collect();
         let known = vec![None; endings.len()];
         let (queue, running) = (Vec::new(), HashMap::new());
-        Work { scene, limits, memory, progress, endings, known, queue, running, code: 0 }
+        Work { scene, limits, memory, progress, endings, known, queue, running, lock: None, code: 0 }
     }
 
     /// Brings `goals` and all they need up to date.
@@ -129,7 +142,8 @@ impl<'a> Work<'a> {
         loop {
             self.settle()?;
             self.start(sender)?;
-            if self.running.is_empty() || interrupted() {
+            let elsewhere = self.queue.iter().any(|queued| queued.maker.is_some());
+            if (self.running.is_empty() && !elsewhere) || interrupted() {
                 return Ok(());
             }
             match receiver.recv_timeout(Duration::from_millis(100)) {
@@ -187,7 +201,7 @@ impl<'a> Work<'a> {
                 Verdict::Fresh(key, result) => self.fresh(index, &key, result)?,
                 Verdict::Runs(key, reasons) => {
                     self.set(index, State::Queued);
-                    self.queue.push((index, key, reasons));
+                    self.queue.push(Queued { index, key, reasons, maker: None });
                 }
                 Verdict::Waits(..) => unreachable!("all its inputs are made"),
             }
@@ -208,45 +222,94 @@ impl<'a> Work<'a> {
 
     /// Queued nodes start as long as there are jobs and threads for them.
     fn start(&mut self, sender: &Sender<(usize, Event)>) -> Result<()> {
-        let scene = self.scene;
         let mut waiting = std::mem::take(&mut self.queue).into_iter();
-        while let Some((index, key, reasons)) = waiting.next() {
-            let digest = key.digest();
+        while let Some(mut queued) = waiting.next() {
             // Two nodes may ask for the same thing: the second finds what the first makes.
-            if self.running.values().any(|child| child.key == key) {
-                self.queue.push((index, key, reasons));
+            if self.running.values().any(|child| child.key == queued.key) {
+                self.queue.push(queued);
                 continue;
             }
-            if let Found::Whole(manifest) = scene.shelf.find(digest) {
-                let place = scene.shelf.place(digest);
-                let result = Known { key: digest, content: manifest.content_id, place };
-                self.fresh(index, &key, result)?;
+            if self.found(&queued)? {
                 continue;
             }
             let free =
                 self.limits.threads.saturating_sub(self.running.values().map(|child| child.threads).sum());
             let slots = self.limits.jobs.saturating_sub(self.running.len());
             let stopped = self.code != 0 && !self.limits.keep_going;
-            if free == 0 || slots == 0 || stopped {
-                self.queue.push((index, key, reasons));
+            if stopped {
+                return Ok(());
+            }
+            if free == 0 || slots == 0 {
+                self.queue.push(queued);
                 self.queue.extend(waiting);
                 return Ok(());
             }
+            if !self.enter()? {
+                return Ok(());
+            }
+            let claim = match self.scene.shelf.claim(queued.key.digest())? {
+                Attempt::Held(claim) => claim,
+                Attempt::Busy(maker) => {
+                    if queued.maker.as_ref() != Some(&maker) {
+                        let name = &self.scene.pipeline.nodes[queued.index].name;
+                        self.progress.say(&format!("{name}: another `rote run` makes it ({maker})"));
+                    }
+                    queued.maker = Some(maker);
+                    self.queue.push(queued);
+                    continue;
+                }
+            };
+            // Its maker may have ended between the look and the claim.
+            if self.found(&queued)? {
+                claim.remove();
+                continue;
+            }
             // What is free is shared among those that could start now.
             let threads = (free / slots.min(waiting.len() + 1)).max(1);
-            self.launch(index, key, &reasons, threads, sender)?;
+            self.launch(queued, claim, threads, sender)?;
         }
         Ok(())
     }
 
+    /// Whether the result is there by now.
+    fn found(&mut self, queued: &Queued) -> Result<bool> {
+        let digest = queued.key.digest();
+        let Found::Whole(manifest) = self.scene.shelf.find(digest) else { return Ok(false) };
+        let place = self.scene.shelf.place(digest);
+        let result = Known { key: digest, content: manifest.content_id, place };
+        self.fresh(queued.index, &queued.key, result)?;
+        Ok(true)
+    }
+
+    /// From now on nobody collects from the store; false where we were interrupted before.
+    fn enter(&mut self) -> Result<bool> {
+        let root = &self.scene.shelf.root;
+        let mut told = false;
+        while self.lock.is_none() {
+            make_folder(root)?;
+            match Lock::shared(&root.join("lock"))? {
+                Attempt::Held(lock) => self.lock = Some(lock),
+                Attempt::Busy(_) if interrupted() => return Ok(false),
+                Attempt::Busy(holder) => {
+                    if !std::mem::replace(&mut told, true) {
+                        let root = root.display();
+                        self.progress.tell(&format!("rote: waiting for `rote collect` on {root} ({holder})"));
+                    }
+                    std::thread::sleep(Duration::from_millis(50));
+                }
+            }
+        }
+        Ok(true)
+    }
+
     fn launch(
         &mut self,
-        index: usize,
-        key: Key,
-        reasons: &[String],
+        queued: Queued,
+        claim: Lock,
         threads: usize,
         sender: &Sender<(usize, Event)>,
     ) -> Result<()> {
+        let Queued { index, key, reasons, .. } = queued;
         let scene = self.scene;
         let node = &scene.pipeline.nodes[index];
         let digest = key.digest();
@@ -258,7 +321,7 @@ impl<'a> Work<'a> {
         let (program, mut arguments) = scene.command(node, &self.known, &out);
         arguments.extend(["--threads".to_string(), threads.to_string()]);
         arguments.extend(["--progress".to_string(), "plain".to_string()]);
-        match reasons {
+        match reasons.as_slice() {
             [first, rest @ ..] if !self.limits.why && !rest.is_empty() => {
                 let more = format!("and {} more (`--why` tells)", rest.len());
                 self.progress.say(&format!("{}: runs: {first}, {more}", node.name));
@@ -270,7 +333,7 @@ impl<'a> Work<'a> {
             .with_context(|| node.name.clone())?;
         self.set(index, State::Running);
         self.progress.start(index, &node.name);
-        self.running.insert(index, Child { key, threads, id, tail: VecDeque::new() });
+        self.running.insert(index, Child { key, claim, threads, id, tail: VecDeque::new() });
         Ok(())
     }
 
@@ -316,6 +379,7 @@ impl<'a> Work<'a> {
                 }
             }
         }
+        child.claim.remove();
         Ok(())
     }
 
@@ -348,7 +412,9 @@ impl<'a> Work<'a> {
         while !self.running.is_empty() {
             match receiver.recv() {
                 Ok((node, Event::Ended(..))) => {
-                    self.running.remove(&node);
+                    if let Some(child) = self.running.remove(&node) {
+                        child.claim.remove();
+                    }
                     self.progress.end(node);
                 }
                 Ok(_) => {}

@@ -16,7 +16,7 @@ mod output;
 
 pub use digest::{Digest, digest_file, digest_path};
 pub use key::{Change, Key, KeyInput};
-pub use lock::{Attempt, Lock, Wait};
+pub use lock::{Attempt, Lock};
 pub use manifest::{FileEntry, InputEntry, Manifest, StageEntry, Subject, TableEntry};
 pub use memory::Memory;
 pub use output::{Output, atomic_write, sync_folder};

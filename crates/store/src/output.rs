@@ -10,7 +10,7 @@ use anyhow::{Context, Result, bail, ensure};
 use serde_json::Value;
 
 use crate::digest_file;
-use crate::lock::{Attempt, Lock, Wait};
+use crate::lock::{Attempt, Lock};
 use crate::manifest::{FileEntry, InputEntry, Manifest, StageEntry, Subject, TableEntry};
 
 /// An artifact being written into `<out>.partial`. Dropped without [`Output::finish`], it leaves nothing.
@@ -164,7 +164,7 @@ const LOCK: &str = ".lock";
 fn take_lock(partial: &Path) -> Result<Lock> {
     match Lock::attempt(&partial.join(LOCK))? {
         Attempt::Held(lock) => Ok(lock),
-        Attempt::Busy(Wait { holder, .. }) => {
+        Attempt::Busy(holder) => {
             bail!("{} is being written by another process ({holder})", partial.display())
         }
     }

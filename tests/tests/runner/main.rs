@@ -1,0 +1,8 @@
+//! The runner: what runs and why, nothing lost, nothing damaged unseen, nothing read that was not permitted.
+
+mod damage;
+mod ends;
+mod keys;
+mod lab;
+mod real;
+mod wrong;
