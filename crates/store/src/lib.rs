@@ -8,6 +8,7 @@
 //! Deliberately absent: tables, models, stages, any look at the clock that could change a result.
 
 mod digest;
+mod hub;
 mod key;
 mod lock;
 mod manifest;
@@ -15,6 +16,7 @@ mod memory;
 mod output;
 
 pub use digest::{Digest, digest_file, digest_path};
+pub use hub::{HubId, hub_caches, model_place};
 pub use key::{Change, Key, KeyInput};
 pub use lock::{Attempt, Lock};
 pub use manifest::{FileEntry, InputEntry, Manifest, StageEntry, Subject, TableEntry};
