@@ -98,13 +98,26 @@ impl Scene<'_> {
         (self.stage(node).program.clone(), command::arguments(node, place_of, out))
     }
 
-    fn last_key(&self, node: &Node) -> Option<Key> {
+    /// The key of its last run.
+    pub fn last_key(&self, node: &Node) -> Option<Key> {
         let last = self.shelf.last(&self.pipeline.name, &node.name)?;
         self.shelf.key(last).ok()
     }
 
+    /// Which nodes are needed for `goals`, by index.
+    pub fn wanted(&self, goals: &[usize]) -> Vec<bool> {
+        let mut wanted = vec![false; self.pipeline.nodes.len()];
+        goals.iter().for_each(|goal| wanted[*goal] = true);
+        for &index in self.pipeline.order.iter().rev() {
+            if wanted[index] {
+                self.pipeline.nodes[index].parents().iter().for_each(|parent| wanted[*parent] = true);
+            }
+        }
+        wanted
+    }
+
     /// Everything the result of `node` is a function of. Inputs that are not made yet count as nothing.
-    fn key(&self, node: &Node, known: &[Option<Known>], memory: &mut Memory) -> Result<Key> {
+    pub fn key(&self, node: &Node, known: &[Option<Known>], memory: &mut Memory) -> Result<Key> {
         let mut inputs: BTreeMap<String, Vec<KeyInput>> = BTreeMap::new();
         for input in &node.inputs {
             let (content, form) = match &input.source {

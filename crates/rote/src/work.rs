@@ -16,6 +16,8 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use rote_store::{Attempt, Digest, Key, Lock, Manifest, Memory};
 
+use crate::part;
+use crate::pin::Pins;
 use crate::plan::{Known, Scene, Verdict};
 use crate::process::{self, Event};
 use crate::progress::Progress;
@@ -52,6 +54,8 @@ pub struct Limits {
     pub keep_going: bool,
     /// Tell every reason, not the first one only.
     pub why: bool,
+    /// What has to come out.
+    pub pins: Option<Pins>,
 }
 
 /// What became of a node.
@@ -161,13 +165,9 @@ impl<'a> Work<'a> {
     }
 
     fn want(&mut self, goals: &[usize]) {
-        let mut wanted = vec![false; self.endings.len()];
-        goals.iter().for_each(|goal| wanted[*goal] = true);
-        for &index in self.scene.pipeline.order.iter().rev() {
-            if wanted[index] {
-                self.set(index, State::Wanted);
-                self.scene.pipeline.nodes[index].parents().iter().for_each(|parent| wanted[*parent] = true);
-            }
+        let wanted = self.scene.wanted(goals);
+        for index in (0..wanted.len()).filter(|index| wanted[*index]) {
+            self.set(index, State::Wanted);
         }
     }
 
@@ -211,6 +211,7 @@ impl<'a> Work<'a> {
 
     fn fresh(&mut self, index: usize, key: &Key, result: Known) -> Result<()> {
         let scene = self.scene;
+        self.confirm(index, result.content)?;
         // A run that was killed right after its stage ended has not done this, nor has who pasted a command.
         scene.shelf.record(key)?;
         scene.shelf.seal(result.key)?;
@@ -321,6 +322,11 @@ impl<'a> Work<'a> {
         let (program, mut arguments) = scene.command(node, &self.known, &out);
         arguments.extend(["--threads".to_string(), threads.to_string()]);
         arguments.extend(["--progress".to_string(), "plain".to_string()]);
+        let parts = part::complete(scene.shelf, digest).unwrap_or_default();
+        arguments.extend(parts.iter().flat_map(|part| ["--join".to_string(), part.display().to_string()]));
+        if !parts.is_empty() {
+            self.progress.say(&format!("{}: joined from {} parts", node.name, parts.len()));
+        }
         match reasons.as_slice() {
             [first, rest @ ..] if !self.limits.why && !rest.is_empty() => {
                 let more = format!("and {} more (`--why` tells)", rest.len());
@@ -365,6 +371,7 @@ impl<'a> Work<'a> {
                 let content = result.content.short();
                 self.progress.say(&format!("{name}: done in {seconds:.1} s, content {content}"));
                 self.set(index, State::Done);
+                self.confirm(index, result.content)?;
                 self.known[index] = Some(result);
             }
             Err(cause) => {
@@ -379,8 +386,17 @@ impl<'a> Work<'a> {
                 }
             }
         }
+        // Joined or not to be joined: a part that made this fail must not make it fail again.
+        for (_, place) in part::of(scene.shelf, child.key.digest()) {
+            let _ = std::fs::remove_dir_all(place);
+        }
         child.claim.remove();
         Ok(())
+    }
+
+    fn confirm(&self, index: usize, content: Digest) -> Result<()> {
+        let name = &self.scene.pipeline.nodes[index].name;
+        self.limits.pins.as_ref().map_or(Ok(()), |pins| pins.confirm(name, content))
     }
 
     /// The result that a stage left, if it is the one that was asked for.
@@ -394,12 +410,7 @@ impl<'a> Work<'a> {
             }
         };
         let place = self.scene.shelf.place(digest);
-        let changed = if executable(&place).is_some_and(|code| code != key.code) {
-            Some("its executable".to_string())
-        } else {
-            misread(&manifest, key).map(|port| format!("--{port}"))
-        };
-        if let Some(changed) = changed {
+        if let Some(changed) = mistaken(&place, &manifest, key) {
             let _ = self.scene.shelf.remove(digest);
             return Err(format!("{changed} changed while it ran; the result is dropped, run again"));
         }
@@ -422,6 +433,14 @@ impl<'a> Work<'a> {
             }
         }
     }
+}
+
+/// What a stage was or read that is not what `key` says of it: it changed while the stage ran.
+pub fn mistaken(place: &std::path::Path, manifest: &Manifest, key: &Key) -> Option<String> {
+    if executable(place).is_some_and(|code| code != key.code) {
+        return Some("its executable".to_string());
+    }
+    misread(manifest, key).map(|port| format!("--{port}"))
 }
 
 /// Digest of the executable that made the artifact at `place`, as it says itself.

@@ -2,7 +2,10 @@
 
 mod damage;
 mod ends;
+mod keep;
 mod keys;
 mod lab;
 mod real;
+mod shards;
+mod strangers;
 mod wrong;

@@ -15,7 +15,7 @@ use tempfile::TempDir;
 
 use crate::lab::{children, contains, kill, told, walk};
 
-const PIPELINE: &str = r#"
+pub const PIPELINE: &str = r#"
 [prepare]
 model = "model"
 sequences = "records.jsonl"
