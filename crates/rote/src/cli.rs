@@ -16,7 +16,7 @@ use crate::pipeline::Draft;
 use crate::plan::{self, Scene, Verdict};
 use crate::progress::{complain, print};
 use crate::shelf::Shelf;
-use crate::{adopt, collect, diff, graph, pin, run, stages, verify};
+use crate::{adopt, collect, diff, evidence, export, graph, pin, run, stages, verify};
 
 /// Runs what is not already known of a pipeline of stages
 #[derive(Parser)]
@@ -99,9 +99,54 @@ enum Verb {
         #[arg(long)]
         dot: bool,
     },
+    /// Writes the pipeline for another engine, or a finished run as evidence
+    #[command(subcommand)]
+    Export(Export),
     /// Starts a stage
     #[command(external_subcommand)]
     Stage(Vec<OsString>),
+}
+
+/// `rote export`.
+#[derive(Subcommand)]
+enum Export {
+    /// A Makefile on standard output; each rule runs one node
+    Make {
+        #[command(flatten)]
+        on: On,
+        /// Make what works request by request in N parts
+        #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..))]
+        shards: u16,
+    },
+    /// A Snakefile on standard output; each rule runs one node, on this machine or with any executor of Snakemake
+    Snakemake {
+        #[command(flatten)]
+        on: On,
+        /// Make what works request by request in N parts
+        #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..))]
+        shards: u16,
+    },
+    /// A Graphviz digraph on standard output
+    Dot {
+        #[command(flatten)]
+        on: On,
+    },
+    /// A Mermaid flowchart on standard output
+    Mermaid {
+        #[command(flatten)]
+        on: On,
+    },
+    /// A Workflow Run RO-Crate of the last run, in a new folder
+    RoCrate {
+        #[command(flatten)]
+        on: On,
+        /// Folder to write
+        #[arg(long, value_name = "DIR")]
+        out: PathBuf,
+        /// Under which licence the crate is published: a URL or a word
+        #[arg(long, value_name = "LICENCE")]
+        license: Option<String>,
+    },
 }
 
 /// `rote run`.
@@ -211,7 +256,25 @@ fn answer(verb: Verb) -> Result<u8> {
         Verb::Lock { on, out } => write_lock(&on, out).map(|()| 0),
         Verb::Adopt { on, nodes } => take_over(&on, &nodes),
         Verb::Collect { pipelines, store, drop, delete } => collected(&pipelines, &store, &drop, delete),
+        Verb::Export(export) => exported(&export).map(|()| 0),
         Verb::Stage(words) => start_stage(&words),
+    }
+}
+
+fn exported(export: &Export) -> Result<()> {
+    match export {
+        Export::Make { on, shards } => {
+            look(on, |scene, _| export::make(scene, &on.pipeline, usize::from(*shards)))
+        }
+        Export::Snakemake { on, shards } => {
+            look(on, |scene, _| export::snakemake(scene, &on.pipeline, usize::from(*shards)))
+        }
+        Export::Dot { on } => look(on, |scene, _| Ok(graph::dot(scene.pipeline))),
+        Export::Mermaid { on } => look(on, |scene, _| Ok(graph::mermaid(scene.pipeline))),
+        Export::RoCrate { on, out, license } => look(on, |scene, memory| {
+            evidence::write(scene, &on.pipeline, out, license.as_deref(), memory)?;
+            Ok(format!("crate: {}\n", out.display()))
+        }),
     }
 }
 
@@ -272,7 +335,7 @@ pub fn goals(pipeline: &Pipeline, names: &[String]) -> Result<Vec<usize>> {
 fn start_stage(words: &[OsString]) -> Result<u8> {
     let (stage, arguments) = words.split_first().context("no stage is named")?;
     let stage = stage.to_string_lossy();
-    let verbs = ["run", "plan", "why", "verify", "diff", "lock", "adopt", "collect", "graph"];
+    let verbs = ["run", "plan", "why", "verify", "diff", "lock", "adopt", "collect", "graph", "export"];
     let program = match stages::program(&stage) {
         Err(_) if crate::failure::nearest(&stage, verbs).is_some_and(|near| near.len() > 3) => {
             return Err(Wrong::one(format!("no command or stage `{stage}`{}", hint(&stage, verbs))));

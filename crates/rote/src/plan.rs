@@ -8,6 +8,7 @@ use rote_store::{Digest, Key, KeyInput, Memory};
 
 use crate::check::{Node, Pipeline, Source};
 use crate::command;
+use crate::estimate::estimate;
 use crate::shelf::{Found, Shelf};
 use crate::stages::Stage;
 
@@ -208,6 +209,9 @@ pub fn text(scene: &Scene, verdicts: &[(usize, Verdict)]) -> String {
         };
         text += &format!("{}: {head}\n", node.name);
         reasons.iter().for_each(|reason| text += &format!("  {reason}\n"));
+        if let Some(estimate) = estimate(scene, node) {
+            text += &format!("  {}\n", estimate.text());
+        }
         let (program, arguments) = scene.command(node, &known, &out);
         text += &format!("  $ {}\n", command::line(&program, &arguments));
     }

@@ -15,7 +15,7 @@ mod manifest;
 mod memory;
 mod output;
 
-pub use digest::{Digest, digest_file, digest_path};
+pub use digest::{Digest, digest_file, digest_path, files_of};
 pub use hub::{HubId, hub_caches, model_place};
 pub use key::{Change, Key, KeyInput};
 pub use lock::{Attempt, Lock};
