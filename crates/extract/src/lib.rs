@@ -54,6 +54,7 @@ impl Stage for Extract {
     const ABOUT: &'static str = "Finds the requests whose continuation the model reproduces word for word";
     const EXAMPLE: &'static str =
         "rote-extract --model data/demo/gpt_neox --requests requests --controls --out memorized";
+    const SHARDS: bool = true;
     type Inputs = Inputs;
     type Params = Params;
 
@@ -72,26 +73,16 @@ fn run<T: Real>(inputs: &Inputs, params: &Params, output: &Output, context: &Con
         let what = format!("request {} is of kind `{}`, not a sequence", other.request, other.kind);
         return Err(Misfit(what).into());
     }
-    let (loaded, subject) = load_subject::<T>(&inputs.model)?;
-    check_tokens(&requests, loaded.model.spec.vocab)?;
-    output.add_subject(subject);
-
-    let meter = context.meter("extract", requests.len() as u64);
-    let mut rows = Vec::with_capacity(requests.len());
-    let sweep = Sweep::new(&loaded.model, &[Intervention::NONE], None, false, context.batch)?;
-    sweep.run(&requests, &mut |request, answers| {
-        let matched = answers[0].matched(&request.continuation);
-        rows.push(Extraction {
-            request: request.request,
-            role: "dropped".to_string(),
-            seen: request.seen,
-            matched: matched as u32,
-            exact_match: matched == request.continuation.len(),
-            logprob: answers[0].logprob(),
-        });
-        meter.add(1);
-        Ok(())
-    })?;
+    let mut rows = match context.shards() {
+        Some(shards) => read_shards(shards, &requests)?,
+        None => ask::<T>(inputs, &requests, output, context)?,
+    };
+    // Who is a control of whom is decided when all are known.
+    if context.is_shard() {
+        let mut writer = TableWriter::<Extraction>::new(output);
+        writer.extend(rows)?;
+        return writer.finish();
+    }
 
     for row in rows.iter_mut().filter(|row| row.exact_match) {
         row.role = "memorized".to_string();
@@ -118,4 +109,47 @@ fn run<T: Real>(inputs: &Inputs, params: &Params, output: &Output, context: &Con
     let mut writer = TableWriter::<Extraction>::new(output);
     writer.extend(rows)?;
     writer.finish()
+}
+
+/// What the model says of the requests that are to be asked.
+fn ask<T: Real>(
+    inputs: &Inputs,
+    requests: &[Request],
+    output: &Output,
+    context: &Context,
+) -> Result<Vec<Extraction>> {
+    let (loaded, subject) = load_subject::<T>(&inputs.model)?;
+    check_tokens(requests, loaded.model.spec.vocab)?;
+    output.add_subject(subject);
+    let requests = &requests[context.range(requests.len())];
+
+    let meter = context.meter("extract", requests.len() as u64);
+    let mut rows = Vec::with_capacity(requests.len());
+    let sweep = Sweep::new(&loaded.model, &[Intervention::NONE], None, false, context.batch)?;
+    sweep.run(requests, &mut |request, answers| {
+        let matched = answers[0].matched(&request.continuation);
+        rows.push(Extraction {
+            request: request.request,
+            role: "dropped".to_string(),
+            seen: request.seen,
+            matched: matched as u32,
+            exact_match: matched == request.continuation.len(),
+            logprob: answers[0].logprob(),
+        });
+        meter.add(1);
+        Ok(())
+    })?;
+    Ok(rows)
+}
+
+/// What was said of them part by part.
+fn read_shards(shards: &[PathBuf], requests: &[Request]) -> Result<Vec<Extraction>> {
+    let mut rows: Vec<Extraction> = Vec::with_capacity(requests.len());
+    for shard in shards {
+        rows.append(&mut read(shard)?);
+    }
+    let same = rows.len() == requests.len()
+        && rows.iter().zip(requests).all(|(row, request)| row.request == request.request);
+    ensure!(same, Misfit("the parts do not hold every request once".to_string()));
+    Ok(rows)
 }

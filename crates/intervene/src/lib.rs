@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use anyhow::{Context as _, Result, ensure};
 use clap::Args;
 use rote_artifact::tables::{Item, Outcome, Request};
-use rote_artifact::{Misfit, TableWriter, read};
+use rote_artifact::{Misfit, TableWriter, join, read};
 use rote_engine::{Sweep, attention_means, check_tokens, load_subject};
 use rote_model::Real;
 use rote_plan::unfold;
@@ -54,6 +54,7 @@ impl Stage for Intervene {
     const ABOUT: &'static str = "Answers every request under every intervention";
     const EXAMPLE: &'static str = "rote-intervene --model data/demo/gpt_neox --requests memorized \
                                    --change attn.identity@each --generate --out outcomes";
+    const SHARDS: bool = true;
     type Inputs = Inputs;
     type Params = Params;
 
@@ -66,6 +67,10 @@ impl Stage for Intervene {
 }
 
 fn run<T: Real>(inputs: &Inputs, params: &Params, output: &Output, context: &Context) -> Result<()> {
+    if let Some(shards) = context.shards() {
+        join::<Outcome>(shards, output)?;
+        return join::<Item>(shards, output);
+    }
     let requests: Vec<Request> = read(&inputs.requests)?;
     ensure!(!requests.is_empty(), Misfit("there are no requests to answer".to_string()));
     let (loaded, subject) = load_subject::<T>(&inputs.model)?;
@@ -76,12 +81,13 @@ fn run<T: Real>(inputs: &Inputs, params: &Params, output: &Output, context: &Con
     let means =
         inputs.reference.as_deref().map(|folder| attention_means::<T>(folder, &model.spec)).transpose()?;
 
+    let requests = &requests[context.range(requests.len())];
     let names: Vec<String> = changes.iter().map(ToString::to_string).collect();
     let mut outcomes = TableWriter::<Outcome>::new(output);
     let mut items = TableWriter::<Item>::new(output);
     let meter = context.meter("intervene", requests.len() as u64);
     let sweep = Sweep::new(model, &changes, means.as_deref(), params.generate, context.batch)?;
-    sweep.run(&requests, &mut |request, answers| {
+    sweep.run(requests, &mut |request, answers| {
         for (change, answer) in names.iter().zip(answers) {
             let matched = answer.matched(&request.continuation);
             items.extend([Item {
