@@ -9,7 +9,7 @@ layout. DATA holds the files the five tasks are published as: `ARC-Easy-Test.wit
 `hellaswag_val_1000.jsonl`, `lambada_openai.jsonl`, `piqa_valid.jsonl` with `piqa_valid-labels.lst`, and
 `wikitext2_test.raw`.
 
-Both sides get two threads. The harness runs whole (its tasks, its requests, its model class, its metrics), on
+Both sides get two threads (`--threads`). The harness runs whole (its tasks, its requests, its model class, its metrics), on
 float32 weights; only where its documents come from is changed, to files on disk. Asked of ours:
 
 - every log-likelihood within 1e-3 nats, every greedy flag, every hash of document, prompt and target equal;
@@ -29,7 +29,6 @@ import sys
 import tempfile
 import time
 
-THREADS = 2
 LOGLIKELIHOOD = 1e-3
 RELATIVE = 1e-4
 TASKS = {
@@ -104,7 +103,7 @@ def ours(model, data, work, options):
     def stage(name, *arguments):
         before = resource.getrusage(resource.RUSAGE_CHILDREN)
         binary = pathlib.Path(options.bin) / f"rote-{name}"
-        command = [binary, *arguments, "--threads", str(THREADS), "--out", work / name]
+        command = [binary, *arguments, "--threads", str(options.threads), "--out", work / name]
         subprocess.run([str(part) for part in command], check=True)
         after = resource.getrusage(resource.RUSAGE_CHILDREN)
         seconds[name] = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
@@ -146,7 +145,7 @@ def harness(folder, data, work, options):
     import torch
     from lm_eval.models.huggingface import HFLM
 
-    torch.set_num_threads(THREADS)
+    torch.set_num_threads(options.threads)
     tasks = []
     for task, rows in documents(data).items():
         if task not in options.task:
@@ -272,6 +271,7 @@ def main():
     parser.add_argument("--data", type=pathlib.Path, required=True)
     parser.add_argument("--limit", type=int)
     parser.add_argument("--max-length", type=int, default=2048)
+    parser.add_argument("--threads", type=int, default=2, help="of both sides; the log-likelihoods hardly depend on it")
     parser.add_argument("--batch", type=int, default=4, help="the harness's batch size")
     parser.add_argument("--task", nargs="+", choices=list(TASKS), default=list(TASKS))
     parser.add_argument("--bin", default="target/debug", help="folder of the stages")
