@@ -56,7 +56,7 @@ impl Change {
                     (Module::Attn, Action::Identity, None, Some(block)) => (Sort::Block(block), blocks),
                     (Module::Attn, Action::Identity, None, None) => (Sort::Set, blocks),
                     (Module::Attn, Action::Identity, Some(heads), _) => {
-                        (Sort::Heads, format!("{blocks}:h{heads}"))
+                        (Sort::Heads, format!("{blocks}:{heads}"))
                     }
                     (Module::Attn, Action::Zero, None, Some(block)) => {
                         (Sort::Zero(block), format!("zero {blocks}"))
