@@ -3,7 +3,7 @@
 use rote_artifact::tables::Summary;
 
 use crate::change::{Change, Sort};
-use crate::figure::{Axis, Figure, Panel, Point, Series};
+use crate::figure::{Axis, Draw, Figure, Panel, Point, Series};
 use crate::scale::Spread;
 use crate::study::{Loss, Model, Study, wilson};
 use crate::suite::{Class, falls_with_skill, metric_title};
@@ -17,17 +17,27 @@ pub fn all(study: &Study) -> Vec<Figure> {
         trade_off(study),
         times_seen(study),
         entropy(study),
+        crate::motion::displacement(study),
+        crate::motion::direct_share(study),
+        crate::motion::certificates(study),
         crate::depth::bounds(study),
+        crate::tightness::tightness(study),
     ]
 }
 
 pub(crate) fn block_axis(model: &Model) -> Axis {
     let last = f64::from(model.n_blocks().max(1) - 1);
-    Axis { label: "bypassed block".into(), spread: Spread::Linear, range: Some((0.0, last)), percent: false }
+    Axis { label: "bypassed block".into(), range: Some((0.0, last)), whole: true, ..Axis::default() }
 }
 
 fn share_axis(label: &str) -> Axis {
-    Axis { label: label.into(), spread: Spread::Linear, range: Some((0.0, 1.0)), percent: true }
+    Axis {
+        label: label.into(),
+        spread: Spread::Linear,
+        range: Some((0.0, 1.0)),
+        percent: true,
+        ..Axis::default()
+    }
 }
 
 fn from_row(x: f64, change: &Change, row: &Summary) -> Point {
@@ -35,10 +45,9 @@ fn from_row(x: f64, change: &Change, row: &Summary) -> Point {
         x,
         y: row.value,
         y_interval: row.ci_low.zip(row.ci_high),
-        x_interval: None,
         n: Some(u64::from(row.n)),
         of: change.text.clone(),
-        label: None,
+        ..Point::default()
     }
 }
 
@@ -47,10 +56,9 @@ fn from_loss(x: f64, change: &Change, loss: Loss) -> Point {
         x,
         y: loss.value,
         y_interval: Some((loss.low, loss.high)),
-        x_interval: None,
         n: Some(u64::from(loss.n)),
         of: change.text.clone(),
-        label: None,
+        ..Point::default()
     }
 }
 
@@ -66,7 +74,7 @@ pub(crate) fn over_blocks<'a>(
         .filter_map(|(block, change)| point(f64::from(block), change))
         .filter(|point| point.y.is_finite())
         .collect();
-    (!points.is_empty()).then(|| Series { name: name.to_string(), style, joined: true, rule, points })
+    (!points.is_empty()).then(|| Series { name: name.to_string(), style, draw: Draw::Line, rule, points })
 }
 
 pub(crate) fn panel(title: &str, x: Axis, y: Axis, series: Vec<Option<Series>>) -> Option<Panel> {
@@ -112,6 +120,7 @@ fn memorization(study: &Study) -> Figure {
                   block's attention output is set to zero instead (hollow squares). Bars are 95 % intervals."
                 .into(),
         columns: ("block", "share"),
+        from: &["scores"],
         panels: panels.collect(),
     }
 }
@@ -150,8 +159,7 @@ fn benchmarks(study: &Study) -> Figure {
         let y = Axis {
             label: "perplexity (log scale, lower is better)".into(),
             spread: Spread::Log,
-            range: None,
-            percent: false,
+            ..Axis::default()
         };
         panel(&model.label, block_axis(model), y, styles(model, true))
     });
@@ -163,6 +171,7 @@ fn benchmarks(study: &Study) -> Figure {
                   95 % intervals."
                 .into(),
         columns: ("block", "score"),
+        from: &["scores"],
         panels: accuracy.chain(perplexity).collect(),
     }
 }
@@ -178,7 +187,13 @@ fn short(metric: &str) -> &str {
 
 fn loss_axis(label: &str, losses: impl Iterator<Item = Loss>) -> Axis {
     let low = losses.map(|loss| loss.low).filter(|low| low.is_finite()).fold(0.0, f64::min).max(-1.0);
-    Axis { label: label.into(), spread: Spread::Linear, range: Some((low * 1.05, 1.0)), percent: true }
+    Axis {
+        label: label.into(),
+        spread: Spread::Linear,
+        range: Some((low * 1.05, 1.0)),
+        percent: true,
+        ..Axis::default()
+    }
 }
 
 fn losses(study: &Study) -> Figure {
@@ -218,6 +233,7 @@ fn losses(study: &Study) -> Figure {
                   below guessing, so a task near guessing shows little loss whatever is done to the model."
             .into(),
         columns: ("block", "loss"),
+        from: &["scores"],
         panels: panels.collect(),
     }
 }
@@ -244,7 +260,7 @@ fn trade_off(study: &Study) -> Figure {
             (!points.is_empty()).then(|| Series {
                 name: name.into(),
                 style,
-                joined: false,
+                draw: Draw::Marks,
                 rule: None,
                 points,
             })
@@ -269,6 +285,7 @@ fn trade_off(study: &Study) -> Figure {
                   are in the table."
             .into(),
         columns: ("benchmark_loss", "recall_loss"),
+        from: &["scores"],
         panels: panels.collect(),
     }
 }
@@ -303,14 +320,10 @@ fn times_seen(study: &Study) -> Figure {
             let points: Vec<_> =
                 counts.iter().filter_map(|&seen| seen_point(model, role, change, seen)).collect();
             let name = if change.sort == Sort::None { "unchanged".to_string() } else { change.phrase() };
-            (!points.is_empty()).then_some(Series { name, style, joined: true, rule: None, points })
+            (!points.is_empty()).then_some(Series { name, style, draw: Draw::Line, rule: None, points })
         });
-        let x = Axis {
-            label: "times shown in training".into(),
-            spread: Spread::Doublings,
-            range: None,
-            percent: false,
-        };
+        let x =
+            Axis { label: "times shown in training".into(), spread: Spread::Doublings, ..Axis::default() };
         panel(&model.label, x, share_axis("share of all records recited exactly"), series.collect())
     });
     Figure {
@@ -322,6 +335,7 @@ fn times_seen(study: &Study) -> Figure {
                   not recited. Bars are 95 % intervals."
             .into(),
         columns: ("times_seen", "share"),
+        from: &["scores", "extractions"],
         panels: panels.collect(),
     }
 }
@@ -338,10 +352,9 @@ fn seen_point(model: &Model, role: &str, change: &Change, seen: u32) -> Option<P
         x,
         y: share,
         y_interval: Some(wilson(exact, asked)),
-        x_interval: None,
         n: Some(asked),
         of: change.text.clone(),
-        label: None,
+        ..Point::default()
     };
     if change.sort == Sort::None {
         return Some(whole);
@@ -377,8 +390,7 @@ fn entropy(study: &Study) -> Figure {
         let y = Axis {
             label: "completion entropy, nats per token".into(),
             spread: Spread::Linear,
-            range: None,
-            percent: false,
+            ..Axis::default()
         };
         panel(&model.label, block_axis(model), y, series)
     });
@@ -391,6 +403,7 @@ fn entropy(study: &Study) -> Figure {
                   95 % intervals."
                 .into(),
         columns: ("block", "entropy"),
+        from: &["scores"],
         panels: panels.collect(),
     }
 }

@@ -16,9 +16,11 @@ mod figures;
 mod frames;
 mod gather;
 mod missing;
+mod motion;
 mod number;
 mod page;
 mod place;
+mod reach;
 mod scale;
 mod sources;
 mod study;
@@ -28,6 +30,8 @@ mod tables;
 mod terminal;
 mod theme;
 mod theorem;
+mod tightness;
+mod tiles;
 
 use std::fs;
 use std::path::PathBuf;
@@ -145,9 +149,8 @@ fn model_summary(model: &Model) -> Value {
         })),
         "recited": recited,
         "changes": rows,
-        "bounds": model.tightness.iter().map(|spread| json!({
-            "theorem": spread, "verdict": theorem::verdict(spread),
-        })).collect::<Vec<_>>(),
+        "reach": model.reached,
+        "bounds": tightness::worths(model),
         "sources": model.sources.iter().map(|source| source.content_id).collect::<Vec<_>>(),
     })
 }

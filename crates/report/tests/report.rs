@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use rote_artifact::TableWriter;
-use rote_artifact::tables::{Bound, Extraction, Score, Summary};
+use rote_artifact::tables::{Bound, Extraction, Reach, Score, Summary, Tightness};
 use rote_report::{Inputs, Params, Report};
 use rote_stage::{Context, Stage};
 use rote_store::{Digest, Output, StageEntry, Subject};
@@ -217,6 +217,77 @@ fn bounds(family: &str) -> Vec<Bound> {
     rows
 }
 
+/// States and certificates that go with [`bounds`]: late blocks are certified, early ones change tokens.
+fn reach(family: &str) -> Vec<Reach> {
+    let rows = bounds(family);
+    let local = |row: &&Bound| row.bound == "local.exact";
+    rows.iter()
+        .filter(local)
+        .map(|row| {
+            let last = |name: &str| {
+                let same = |other: &&Bound| {
+                    other.bound == name
+                        && other.change == row.change
+                        && other.block == BLOCKS as i32 - 1
+                        && other.position == row.position
+                };
+                rows.iter().find(same).expect("every local row has one at the last block")
+            };
+            let output = last("out.trajectory").measured;
+            Reach {
+                change: row.change.clone(),
+                block: row.block,
+                position: row.position,
+                local: row.measured,
+                output,
+                state: 20.0,
+                direct: 0.5,
+                later_attn: 0.3,
+                later_mlp: 0.2,
+                estimate: 1.1 * output,
+                bound: last("out.trajectory").value,
+                radius: 4.0,
+                changed: output > 5.0,
+                certified: last("out.trajectory").value < 4.0,
+                within: output < 4.0,
+                ..Reach::default()
+            }
+        })
+        .collect()
+}
+
+fn tightness(family: &str) -> Vec<Tightness> {
+    let mut rows: Vec<Tightness> = Vec::new();
+    for bound in bounds(family).into_iter().filter(|bound| bound.position == 1) {
+        let ratio = match bound.bound.as_str() {
+            "out.product" => bound.value - bound.measured,
+            _ => (bound.value / bound.measured).log10(),
+        };
+        let equal = bound.bound == "local.exact";
+        let verdict = if ratio < 1.0 { "informative" } else { "vacuous" };
+        rows.push(Tightness {
+            change: bound.change,
+            block: bound.block,
+            claim: if equal { "equality" } else { "bound" }.into(),
+            bound: bound.bound,
+            n: 16,
+            compared: 15,
+            log10_median: Some(ratio),
+            log10_p90: Some(ratio + 0.2),
+            log10_max: Some(ratio + 0.4),
+            informative: f64::from(u8::from(ratio < 1.0)),
+            verdict: if equal { "exact" } else { verdict }.into(),
+        });
+    }
+    rows
+}
+
+fn write_bounds(output: &Output, family: &str) {
+    write(output, bounds(family));
+    write(output, reach(family));
+    write(output, tightness(family));
+}
+
 struct Made {
     folder: tempfile::TempDir,
 }
@@ -259,7 +330,7 @@ impl Made {
                 .to_vec(),
             bounds: each
                 .map(|family| {
-                    self.artifact(&format!("bound-{family}"), family, |output| write(output, bounds(family)))
+                    self.artifact(&format!("bound-{family}"), family, |output| write_bounds(output, family))
                 })
                 .to_vec(),
         }
@@ -285,8 +356,19 @@ fn text(place: &Path, name: &str) -> String {
     fs::read_to_string(place.join(name)).unwrap()
 }
 
-const FIGURES: [&str; 7] =
-    ["memorization", "benchmarks", "losses", "trade-off", "times-seen", "entropy", "bounds"];
+const FIGURES: [&str; 11] = [
+    "memorization",
+    "benchmarks",
+    "losses",
+    "trade-off",
+    "times-seen",
+    "entropy",
+    "displacement",
+    "direct-share",
+    "certificates",
+    "bounds",
+    "tightness",
+];
 
 #[test]
 fn the_page_needs_nothing_else() {
@@ -302,7 +384,7 @@ fn the_page_needs_nothing_else() {
         assert!(page.contains(&format!("href=\"figures/{name}.svg\"")), "{name}");
         let svg = text(&place, &format!("figures/{name}.svg"));
         assert!(svg.contains("<style>") && svg.contains("<desc") && !svg.contains("var(--"), "{name}");
-        assert!(!svg.contains("NaN") && !svg.contains("inf"), "{name}");
+        assert!(!svg.contains("NaN") && !svg.contains("\"inf") && !svg.contains(" inf;"), "{name}");
     }
     assert!(
         page.contains("GPT-Neo 4.3M · 8 blocks: best is block 6. Recall lost 96.7\u{202f}% ("),
@@ -339,7 +421,7 @@ fn a_figures_numbers_are_those_of_its_csv() {
                     .map(|(i, part)| if i % 2 == 1 { "quoted" } else { part })
                     .collect();
                 let cells: Vec<&str> = plain.split(',').collect();
-                assert_eq!(cells.len(), 10, "{line}");
+                assert!((10..=11).contains(&cells.len()), "{line}");
                 (cells[3].to_string(), cells[4].to_string())
             })
             .collect();
@@ -347,6 +429,35 @@ fn a_figures_numbers_are_those_of_its_csv() {
         listed.sort();
         assert!(drawn.len() >= 16, "{name}: {} points", drawn.len());
         assert_eq!(drawn, listed, "{name}");
+    }
+}
+
+#[test]
+fn every_position_is_certified_or_not_or_changed() {
+    let made = Made::new();
+    let place = made.report("report", &made.everything()).unwrap();
+    let csv = text(&place, "figures/certificates.csv");
+    let mut shares: BTreeMap<(String, String), f64> = BTreeMap::new();
+    for line in csv.lines().skip(1) {
+        let cells: Vec<&str> = line.rsplitn(9, ',').collect();
+        let (of, series) = (cells[7], cells[8].rsplit_once(',').map_or("", |cell| cell.1));
+        if ["certified", "by distance", "changed", "certified\""].iter().any(|name| series.ends_with(name)) {
+            let panel = cells[8].split(',').next().unwrap();
+            *shares.entry((panel.into(), of.into())).or_default() += cells[5].parse::<f64>().unwrap();
+        }
+    }
+    assert_eq!(shares.len(), 16, "{csv}");
+    assert!(shares.values().all(|sum| (sum - 1.0).abs() < 1e-12), "{shares:?}");
+    let page = text(&place, "page.html");
+    for promised in [
+        "The bound alone certifies the greedy token of at most 100.0",
+        "Differences made early grow on their way",
+        "of the norm of the state there",
+        "<td>E trajectory</td><td class=\"l\"><code>out.trajectory</code></td>",
+        "informative at 15 of 36, vacuous at 21 of 36",
+        "which is no bound and may lie on either side",
+    ] {
+        assert!(page.contains(promised), "{promised}");
     }
 }
 
@@ -387,12 +498,16 @@ fn what_is_missing_is_said() {
     assert!(page.contains("Not measured: no rows for this figure were given."));
     assert!(!place.join("figures/benchmarks.svg").exists());
 
-    let only = vec![made.artifact("bound-alone", "gpt_neo", |output| write(output, bounds("gpt_neo")))];
+    let only = vec![made.artifact("bound-alone", "gpt_neo", |output| write_bounds(output, "gpt_neo"))];
     let inputs = Inputs { scores: none(), extractions: none(), bounds: only };
     let page = text(&made.report("bare", &inputs).unwrap(), "page.html");
     assert!(page.contains("the question is not answered"));
 
-    let empty = made.artifact("bound-empty", "gpt_neo", |output| write(output, Vec::<Bound>::new()));
+    let empty = made.artifact("bound-empty", "gpt_neo", |output| {
+        write(output, Vec::<Bound>::new());
+        write(output, Vec::<Reach>::new());
+        write(output, Vec::<Tightness>::new());
+    });
     let inputs = Inputs { scores: none(), extractions: none(), bounds: vec![empty] };
     made.report("empty", &inputs).unwrap();
 }
@@ -468,7 +583,7 @@ fn what_does_not_fit_is_refused() {
     refused(&with(vec![summary("score-wrong", vec![row("attn.upside@1", 0.5)])]), "unknown intervention");
     refused(&with(vec![summary("score-headless", vec![row("attn.identity@1", 0.5)])]), "no rows for `none`");
     refused(
-        &with(vec![made.artifact("bound-x", "gpt_neox", |output| write(output, bounds("gpt_neox")))]),
+        &with(vec![made.artifact("bound-x", "gpt_neox", |output| write_bounds(output, "gpt_neox"))]),
         "summary",
     );
     refused(&with(vec![made.path("nowhere")]), "is no artifact");
