@@ -7,7 +7,7 @@ use crate::figure::Figure;
 use crate::number::{count, listing, whole_percent};
 use crate::study::{Model, Study};
 use crate::svg::escape;
-use crate::{answer, missing, motion, sources, tables, theme, tightness};
+use crate::{answer, membership, missing, motion, sources, tables, theme, tightness};
 
 /// The page.
 pub fn page(study: &Study, figures: &[Figure]) -> String {
@@ -23,6 +23,7 @@ pub fn page(study: &Study, figures: &[Figure]) -> String {
     for figure in figures {
         draw(figure, study, &mut html);
     }
+    html.push_str(&membership::section(study));
     if study.models.iter().any(|model| !model.rows.is_empty()) {
         html.push_str(
             "<h2 id=\"results\">All results</h2>\n<p>Each value with its 95 % interval; the number of items stands in the first row and holds below it unless said otherwise. The best \
@@ -146,9 +147,12 @@ fn reading() -> String {
          identity: a token attends to itself alone. Norms, MLP and residual stream stay.</dd>\n\
          <dt>Zero (<code>attn.zero@b</code>)</dt><dd>The attention module's output is set to zero instead: a control.</dd>\n\
          <dt>Exact match</dt><dd>Greedy decoding from the prefix gives the suffix token for token.</dd>\n\
-         <dt>Relative loss</dt><dd>(unchanged − changed) / unchanged. Its 95 % interval comes from differences paired by item \
-         where these were given and vary, else from the interval of the changed value; the unchanged value counts as known. A \
-         mean over benchmarks treats them as independent, and leaves out those at which the unchanged model is not above guessing.</dd>\n\
+         <dt>Relative loss</dt><dd>(unchanged − changed) / unchanged. Its 95 % interval is that of the difference from the \
+         unchanged model, a bootstrap paired by item, with the unchanged value as divisor; where that has no width \
+         (every item lost), the interval of the changed value. A mean over benchmarks treats them as independent, and \
+         leaves out those at which the unchanged model is not above guessing.</dd>\n\
+         <dt>p</dt><dd>Level of no difference from the unchanged model, from the same resamples, after Holm's correction \
+         over all interventions compared.</dd>\n\
          <dt>Words of the answer</dt><dd>A block costs recall heavily from a relative loss of {}; a bypass spares general \
          ability up to a mean loss of {} on the benchmarks; fewer than {} items are pointed out.</dd>\n</dl>\n",
         whole_percent(answer::HEAVY),

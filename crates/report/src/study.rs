@@ -209,39 +209,23 @@ impl Model {
         mean(&losses)
     }
 
-    /// A loss from a row. Its interval comes from differences paired by item where these are given and vary,
-    /// else from the row's own interval; the baseline counts as known.
+    /// A loss from a row. Its interval is that of the difference from the unchanged model, a bootstrap paired by
+    /// item, where the summary has one and it has a width; else the row's own, with the baseline as known.
     fn loss(&self, row: &Summary) -> Option<Loss> {
         let base = row.baseline;
         if !(base > 0.0 && base.is_finite()) {
             return None;
         }
-        let n = row.n;
-        if falls_with_skill(&row.metric) {
+        let at = |value: f64| match falls_with_skill(&row.metric) {
             // 1 / perplexity is the geometric mean of the probability given to the true text.
-            let at = |value: f64| if value > 0.0 { 1.0 - base / value } else { f64::NAN };
-            let value = at(row.value);
-            return Some(Loss {
-                value,
-                low: row.ci_low.map_or(value, at),
-                high: row.ci_high.map_or(value, at),
-                n,
-            });
-        }
-        let value = 1.0 - row.value / base;
-        let pair = self.pair(&row.change, &row.suite, &row.role, &row.metric);
-        if let Some(stderr) = pair.and_then(|pair| pair.stderr)
-            && stderr > 0.0
-        {
-            let half = Z * stderr / base;
-            return Some(Loss { value, low: value - half, high: (value + half).min(1.0), n });
-        }
-        Some(Loss {
-            value,
-            low: row.ci_high.map_or(value, |high| 1.0 - high / base),
-            high: row.ci_low.map_or(value, |low| 1.0 - low / base),
-            n,
-        })
+            true if value > 0.0 => 1.0 - base / value,
+            true => f64::NAN,
+            false => 1.0 - value / base,
+        };
+        let paired = row.difference_low.zip(row.difference_high).filter(|(low, high)| high > low);
+        let ends = paired.map(|(low, high)| (base + low, base + high)).or(row.ci_low.zip(row.ci_high));
+        let (one, other) = ends.map_or((at(row.value), at(row.value)), |(low, high)| (at(low), at(high)));
+        Some(Loss { value: at(row.value), low: one.min(other), high: one.max(other).min(1.0), n: row.n })
     }
 
     /// Changes with both losses: the points of the trade-off.

@@ -28,14 +28,15 @@ fn row_cell(row: Option<&Summary>, base: Option<&Summary>) -> String {
     format!("<td>{}<br><small>{}</small></td>", write(row.value), small.join(", "))
 }
 
-fn loss_cell(loss: Option<Loss>) -> String {
+fn loss_cell(loss: Option<Loss>, level: Option<f64>) -> String {
     match loss {
         Some(loss) => {
             format!(
-                "<td>{}<br><small>{} to {}</small></td>",
+                "<td>{}<br><small>{} to {}{}</small></td>",
                 percent(loss.value),
                 bare(&percent(loss.low)),
-                bare(&percent(loss.high))
+                bare(&percent(loss.high)),
+                level.map_or(String::new(), |level| format!(", p {}", plain(level)))
             )
         }
         None => "<td>–</td>".to_string(),
@@ -84,8 +85,11 @@ pub fn results(model: &Model) -> String {
         if change.sort == Sort::None {
             html.push_str("<td></td><td></td>");
         } else {
-            html.push_str(&loss_cell(model.recall_loss(&change.text)));
-            html.push_str(&loss_cell(model.general_loss(&change.text, None)));
+            html.push_str(&loss_cell(
+                model.recall_loss(&change.text),
+                model.recall(&change.text).and_then(|row| row.p_adjusted),
+            ));
+            html.push_str(&loss_cell(model.general_loss(&change.text, None), None));
         }
         html.push_str("</tr>\n");
     }
