@@ -94,11 +94,7 @@ fn frontier(points: &[(&Change, Loss, Loss)]) -> Option<Series> {
 /// Recall against the length of the prefix; nothing where all prefixes are of one length.
 pub fn prefix(study: &Study) -> Figure {
     let panels = study.models.iter().filter_map(|model| {
-        let lengths = model.prefixes();
-        let role = model.role()?;
-        if lengths.len() < 2 {
-            return None;
-        }
+        let (role, lengths) = model.prefixes()?;
         let of = |name: String, style: usize, role: &str, change: &Change| {
             let points: Vec<_> = lengths
                 .iter()
@@ -124,8 +120,9 @@ pub fn prefix(study: &Study) -> Figure {
         name: "prefix",
         title: "Recall against the length of the prefix".into(),
         caption: "Exact match by the number of tokens given: the unchanged model, and the bypasses with the best \
-                  trade-off, with the most and with the least recall lost. Control: sequences the unchanged model \
-                  should not know. Bars are 95 % intervals."
+                  trade-off, with the most and with the least recall lost. Of all candidates where these were scored; else \
+                  of those the unchanged model recites from that prefix, which it then does by choice. Control: \
+                  sequences the unchanged model should not know. Bars are 95 % intervals."
             .into(),
         columns: ("prefix", "share"),
         from: &["scores"],

@@ -35,7 +35,7 @@ pub fn sentences(study: &Study) -> Vec<String> {
             if model.zeros().next().is_none() {
                 say("the control that sets attention's output to zero".into());
             }
-            if model.prefixes().len() < 2 {
+            if model.prefixes().is_none() {
                 say("recall by length of the prefix (all are of one length)".into());
             }
             if !model.changes.iter().any(|change| change.head.is_some()) {

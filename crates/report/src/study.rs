@@ -267,9 +267,14 @@ impl Model {
         self.rows.get(&key)
     }
 
-    /// Lengths of prefixes for which recall was measured.
-    pub fn prefixes(&self) -> BTreeSet<u32> {
-        let Some(role) = self.role() else { return BTreeSet::new() };
+    /// Role and lengths of prefixes for which recall was measured: of all candidates where these were scored, as
+    /// those that were picked are recited with their prefix by choice.
+    pub fn prefixes(&self) -> Option<(&'static str, BTreeSet<u32>)> {
+        let of = |role: &'static str| Some((role, self.prefixes_of(role))).filter(|(_, all)| all.len() > 1);
+        of("candidate").or_else(|| of(self.role()?))
+    }
+
+    fn prefixes_of(&self, role: &str) -> BTreeSet<u32> {
         let recalls = self.rows.keys().filter(|key| {
             key.0 == "none" && key.1 == "memorization" && key.2 == role && key.5 == "exact_match"
         });

@@ -64,6 +64,7 @@ fn figure_rules(colour: impl Fn(&str) -> String) -> String {
          .fig .rule{{stroke-width:1.2;stroke-dasharray:5 4;opacity:.85}}\n\
          .fig .dot{{stroke:{paper};stroke-width:.8}}\n\
          .fig .fill{{stroke:{paper};stroke-width:1}}\n\
+         .fig .blank{{fill:{paper}}}\n\
          .fig .cell{{stroke:{grid};stroke-width:1}}\n\
          .fig .on{{font-size:10px}}\n\
          .fig .on.dark{{fill:{paper}}}\n\

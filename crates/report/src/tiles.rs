@@ -51,6 +51,8 @@ pub fn cells(panel: &Panel, x: &Scale, y: &Scale, svg: &mut Svg) {
             let corner = (x.at(point.x) - wide / 2.0, y.at(point.y) - high / 2.0);
             let attributes = format!("{} fill-opacity=\"{shade:.3}\"", data(point));
             let title = format!("{}: {}", panel.hint(series, point), percent(z));
+            // What lies below, such as the grid, is covered first.
+            svg.rect("blank", corner, (wide, high), "", "");
             svg.rect(&format!("cell fill s{style}"), corner, (wide, high), &attributes, &title);
             // Written into the cell where it fits: the map can then be read without its colours.
             if wide >= 26.0 && high >= 12.0 && z.is_finite() {
