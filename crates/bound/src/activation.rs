@@ -68,7 +68,7 @@ pub fn evaluate(act: Activation, x: f64) -> (f64, f64) {
         }
         Activation::GeluTanh => {
             let inner = ROOT_2_OVER_PI * (x + 0.044_715 * x * x * x);
-            let t = Real::tanh(inner);
+            let t = libm::tanh(inner);
             let rate = ROOT_2_OVER_PI * (1.0 + 3.0 * 0.044_715 * x * x);
             let steep = (1.0 - t) * (1.0 + t) * rate;
             (0.5 * x * (1.0 + t), 0.5 * (1.0 + t) + 0.5 * if steep == 0.0 { 0.0 } else { x * steep })

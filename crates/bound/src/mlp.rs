@@ -7,7 +7,7 @@
 //! `act(a) = a/2 + a tau(a)`, where `|tau| <= 1/2` and, for silu, `|tau'| <= 1/4`. Both outputs lie in a ball
 //! of radius `B_M` around `c_2`, which caps all.
 
-use rote_model::{Activation, Real};
+use rote_model::Activation;
 
 use crate::activation::{Interval, interval};
 use crate::hybrid::hybrid;
@@ -83,8 +83,8 @@ impl Gated<'_> {
             .zip(&self.c.columns)
             .map(|((product, &a), &w)| {
                 let b = w * r;
-                let now = Real::tanh(a / 2.0);
-                let change = (Real::tanh((a + b) / 2.0) - now).max(now - Real::tanh((a - b) / 2.0));
+                let now = libm::tanh(a / 2.0);
+                let change = (libm::tanh((a + b) / 2.0) - now).max(now - libm::tanh((a - b) / 2.0));
                 // A difference of nearly equal values keeps few digits.
                 product * (b / 4.0).min(change / 2.0 + 4.0 * f64::EPSILON)
             })

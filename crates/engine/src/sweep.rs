@@ -145,6 +145,8 @@ impl<'a, T: Real> Sweep<'a, T> {
             }
         }
 
+        // A request's texts share keys and values below their changes: side by side they are read once.
+        texts.sort_by_key(|(place, _)| *place);
         let (places, mut texts): (Vec<_>, Vec<_>) = texts.into_iter().unzip();
         decode(model, &mut texts, work)?;
         for ((request, change), text) in places.into_iter().zip(texts) {

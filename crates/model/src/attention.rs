@@ -1,175 +1,285 @@
-//! Attention of one row's new tokens over all it has read; the only place where weights are computed.
-//!
-//! Scores are summed over coordinates in order, values over keys in order, whatever the number of queries
-//! that are computed together: a full pass, a chunk on a cache and a single step give the same bits.
+//! The attention module of a block for a group of rows, and the place where a bypass happens.
 
+use anyhow::{Context, Result};
 use rayon::prelude::*;
+use rote_plan::{Action, AttnChange, BlockChange, Hook};
 
-use crate::kernels::{LANES, fold, largest, wide_fn};
+use crate::attend::{Task, attend, attend_with_weights};
+use crate::forward::{Buffers, Row, Way, add_bias, runs, sized};
+use crate::kernels::{LANES, Threads, add, for_rows, product, wide_fn};
+use crate::norm::normalise;
+use crate::rotary::Turns;
 use crate::state::KeysValues;
-use crate::{Real, Spec};
+use crate::{Block, Model, Real, Spec, Tap};
 
-/// Queries of one task.
-const CHUNK: usize = 64;
-
-/// Keys and values to attend to: stretches in order of position, and how many of each one's positions count.
-pub(crate) type Stretches<'a, T> = Vec<(&'a KeysValues<T>, usize)>;
-
-/// One row's share of an attention step.
-pub(crate) struct Task<'a, T> {
-    /// `[t, stride]`; the first `n_heads * d_head` of each row are the queries.
-    pub(crate) queries: &'a [T],
-    pub(crate) stride: usize,
-    /// `[t, n_heads * d_head]`: weighted values, to be written.
-    pub(crate) out: &'a mut [T],
-    /// Position of the first query.
-    pub(crate) first: usize,
-    pub(crate) stretches: Stretches<'a, T>,
-    pub(crate) window: Option<usize>,
+/// What a block's attention computes for a row.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Treatment {
+    /// Queries, keys, values, weights.
+    Full,
+    /// Values only.
+    Values,
+    /// Nothing.
+    Skip,
 }
 
-/// Computes all tasks on all threads.
-pub(crate) fn attend<T: Real>(spec: &Spec, tasks: Vec<Task<'_, T>>) {
-    let width = spec.d_query();
-    let pieces: Vec<_> = tasks.into_iter().flat_map(|task| task.pieces(width)).collect();
-    pieces.into_par_iter().for_each_init(Vec::new, |scores, mut piece| {
-        mix(&mut piece, spec, scores, &mut |_, _, _| {});
-    });
+fn treatment(change: &BlockChange) -> Treatment {
+    match &change.attn {
+        AttnChange::None => Treatment::Full,
+        AttnChange::Identity => Treatment::Values,
+        AttnChange::Zero | AttnChange::Mean => Treatment::Skip,
+        AttnChange::Heads(heads) if heads.iter().all(|head| *head == Some(Action::Identity)) => {
+            Treatment::Values
+        }
+        AttnChange::Heads(_) => Treatment::Full,
+    }
 }
 
-/// Computes one task on this thread and returns its weights `[H, t, keys]` as well.
-pub(crate) fn attend_with_weights<T: Real>(spec: &Spec, mut task: Task<'_, T>) -> Vec<T> {
-    let new = task.out.len() / spec.d_query();
-    let keys = task.first + new;
-    let mut weights = vec![T::ZERO; spec.n_heads * new * keys];
-    let mut scores = Vec::new();
-    mix(&mut task, spec, &mut scores, &mut |head, query, row| {
-        let at = (head * new + query) * keys;
-        let len = row.len().min(keys);
-        weights[at..at + len].copy_from_slice(&row[..len]);
-    });
-    weights
+impl<T: Real> Model<T> {
+    /// The attention module's output for all rows, into `work.attn`.
+    ///
+    /// A product is done once for all rows of the group, whatever happens to each: what a row does not need is
+    /// left out where no row needs it, and thrown away where another does.
+    pub(crate) fn attention(
+        &self,
+        index: usize,
+        input: &[T],
+        rows: &mut [Row<'_, T>],
+        way: &mut Way<'_, T>,
+    ) -> Result<()> {
+        let spec = &self.spec;
+        let (d, d_query, d_kv) = (spec.d_model, spec.d_query(), spec.d_kv());
+        let width = d_query + 2 * d_kv;
+        let block = &self.weights.blocks[index];
+        let count = input.len() / d;
+        let Way { turns, threads, work, tap } = way;
+        let threads = *threads;
+        let Buffers { qkv, mixed, attn, .. } = &mut **work;
+        let qkv = sized(qkv, count * width);
+        let mixed = sized(mixed, count * d_query);
+        let attn = sized(attn, count * d);
+        let runs = runs(rows, |row| treatment(&row.change[index]));
+        let any = |kind: Treatment| runs.iter().any(|(run, _)| *run == kind);
+
+        let full = any(Treatment::Full);
+        if full {
+            product(qkv, input, &block.qkv.weight, 0..width, threads);
+            self.finish_qkv(index, qkv, rows, *turns, threads);
+        } else if any(Treatment::Values) {
+            product(&mut qkv[..count * d_kv], input, &block.qkv.weight, block.value_rows(spec), threads);
+        }
+        for (kind, run) in &runs {
+            let tokens = run.tokens.clone();
+            let mixed = &mut mixed[tokens.start * d_query..tokens.end * d_query];
+            match kind {
+                Treatment::Full => {
+                    let qkv = &qkv[tokens.start * width..tokens.end * width];
+                    self.remember(index, qkv, &mut rows[run.rows.clone()], threads);
+                    self.mix(index, qkv, mixed, &rows[run.rows.clone()], run.rows.start, threads, *tap);
+                }
+                Treatment::Values => {
+                    // Alone, values stand side by side and lack their bias.
+                    let (stride, at) = if full { (width, d_query + d_kv) } else { (d_kv, 0) };
+                    let bias = block.qkv.bias.as_ref().map(|bias| &bias[block.value_rows(spec)]);
+                    let bias = bias.filter(|_| !full);
+                    let qkv = &*qkv;
+                    for_rows(mixed, d_query, threads, |row, mixed| {
+                        let from = (tokens.start + row) * stride + at;
+                        spread(mixed, &qkv[from..from + d_kv], bias, spec);
+                    });
+                }
+                Treatment::Skip => {}
+            }
+        }
+        if full || any(Treatment::Values) {
+            product(attn, mixed, &block.o.weight, 0..d, threads);
+            add_bias(attn, &block.o, threads);
+        }
+        for (_, run) in runs.iter().filter(|(kind, _)| *kind == Treatment::Skip) {
+            let mut out = &mut attn[run.tokens.start * d..run.tokens.end * d];
+            for row in &rows[run.rows.clone()] {
+                let (here, rest) = out.split_at_mut(row.new * d);
+                out = rest;
+                if row.change[index].attn == AttnChange::Mean {
+                    let means = row.means.context("attn.mean needs means of a reference")?;
+                    here.chunks_exact_mut(d).for_each(|out| out.copy_from_slice(&means[index]));
+                } else {
+                    here.fill(T::ZERO);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Biases, query and key norms, rotary positions.
+    fn finish_qkv(
+        &self,
+        index: usize,
+        qkv: &mut [T],
+        rows: &[Row<'_, T>],
+        turns: Option<&Turns<T>>,
+        threads: Threads,
+    ) {
+        let spec = &self.spec;
+        let block = &self.weights.blocks[index];
+        let width = spec.d_query() + 2 * spec.d_kv();
+        let places: Vec<usize> =
+            rows.iter().flat_map(|row| row.state.len()..row.state.len() + row.new).collect();
+        for_rows(qkv, width, threads, |row, qkv| {
+            if let Some(bias) = &block.qkv.bias {
+                add(qkv, bias);
+            }
+            let (queries, keys) = qkv[..spec.d_query() + spec.d_kv()].split_at_mut(spec.d_query());
+            for (part, norm) in [(queries, &block.q_norm), (keys, &block.k_norm)] {
+                if let Some(norm) = norm {
+                    for head in part.chunks_exact_mut(spec.d_head) {
+                        let copy = head.to_vec();
+                        normalise(head, &copy, spec.norm, spec.eps, norm);
+                    }
+                }
+                if let Some(turns) = turns {
+                    turn(part, spec.d_head, turns, places[row]);
+                }
+            }
+        });
+    }
+
+    /// Keys and values go to the rows' states.
+    fn remember(&self, index: usize, qkv: &[T], rows: &mut [Row<'_, T>], threads: Threads) {
+        let spec = &self.spec;
+        let width = spec.d_query() + 2 * spec.d_kv();
+        let mut rest = qkv;
+        let shares = rows.iter_mut().map(|row| {
+            let (share, after) = rest.split_at(row.new * width);
+            rest = after;
+            (&mut *row.state, share)
+        });
+        let keep = |(state, share): (&mut crate::State<T>, &[T])| {
+            let from = state.own.len;
+            store(state.own_block(spec, index), share, from, spec);
+        };
+        match threads {
+            Threads::One => shares.for_each(keep),
+            Threads::All => shares.collect::<Vec<_>>().into_par_iter().for_each(keep),
+        }
+    }
+
+    /// Weighted values of rows whose attention is computed, with single heads bypassed or zeroed.
+    #[expect(clippy::too_many_arguments, reason = "a step of a block")]
+    fn mix(
+        &self,
+        index: usize,
+        qkv: &[T],
+        mixed: &mut [T],
+        rows: &[Row<'_, T>],
+        first_row: usize,
+        threads: Threads,
+        tap: &mut dyn Tap<T>,
+    ) {
+        let spec = &self.spec;
+        let (d_query, d_kv, d_head) = (spec.d_query(), spec.d_kv(), spec.d_head);
+        let width = d_query + 2 * d_kv;
+        let mut tasks = Vec::with_capacity(rows.len());
+        let (mut queries_left, mut out_left) = (qkv, &mut *mixed);
+        for row in rows {
+            let (queries, after) = queries_left.split_at(row.new * width);
+            queries_left = after;
+            let (out, after) = std::mem::take(&mut out_left).split_at_mut(row.new * d_query);
+            out_left = after;
+            let state = &*row.state;
+            let past = state.past.iter().map(|(stretch, take)| (stretch.blocks[index].as_deref(), *take));
+            let own = (state.own.blocks[index].as_deref(), state.own.len + row.new);
+            let stretches = past
+                .chain([own])
+                .map(|(block, take)| (block.expect("a block attended to was computed"), take))
+                .collect();
+            let window = spec.windows[index];
+            tasks.push(Task { queries, stride: width, out, first: state.len(), stretches, window });
+        }
+        if tap.wants(Hook::Pattern, Some(index)) {
+            for (row, task) in tasks.into_iter().enumerate() {
+                let keys = task.first + rows[row].new;
+                let weights = attend_with_weights(spec, task);
+                tap.see_pattern(index, first_row + row, &weights, keys);
+            }
+        } else {
+            attend(spec, tasks, threads);
+        }
+
+        let group = spec.n_heads / spec.n_kv_heads;
+        let mut from = 0;
+        for row in rows {
+            let AttnChange::Heads(heads) = &row.change[index].attn else {
+                from += row.new;
+                continue;
+            };
+            for token in from..from + row.new {
+                for (head, action) in heads.iter().enumerate() {
+                    let out = &mut mixed[token * d_query + head * d_head..][..d_head];
+                    match action {
+                        Some(Action::Identity) => {
+                            let value = token * width + d_query + d_kv + head / group * d_head;
+                            out.copy_from_slice(&qkv[value..value + d_head]);
+                        }
+                        Some(_) => out.fill(T::ZERO),
+                        None => {}
+                    }
+                }
+            }
+            from += row.new;
+        }
+    }
+}
+
+impl<T: Real> Block<T> {
+    /// Rows of `qkv` that make values.
+    pub fn value_rows(&self, spec: &Spec) -> std::ops::Range<usize> {
+        spec.d_query() + spec.d_kv()..spec.d_query() + 2 * spec.d_kv()
+    }
 }
 
 wide_fn! {
-    /// Runs a task. `each(head, query, weights)` is shown the weights over positions from 0 on.
-    fn mix<T>(
-        task: &mut Task<'_, T>,
-        spec: &Spec,
-        scores: &mut Vec<T>,
-        each: &mut dyn FnMut(usize, usize, &[T]),
-    ) {
-        let new = task.out.len() / spec.d_query();
-        for head in 0..spec.n_heads {
-            for query in 0..new {
-                task.query(spec, head, query, scores, each);
+/// Each head's own value, where every token attends to itself alone: `mixed := value + bias`, for all heads that
+/// share a value.
+fn spread<T>(mixed: &mut [T], values: &[T], bias: Option<&[T]>, spec: &Spec) {
+    let group = spec.n_heads / spec.n_kv_heads * spec.d_head;
+    for (kv_head, heads) in mixed.chunks_exact_mut(group).enumerate() {
+        let from = kv_head * spec.d_head;
+        for head in heads.chunks_exact_mut(spec.d_head) {
+            head.copy_from_slice(&values[from..from + spec.d_head]);
+            if let Some(bias) = bias {
+                head.iter_mut().zip(&bias[from..]).for_each(|(value, &bias)| *value += bias);
             }
         }
     }
 }
-
-impl<'a, T: Real> Task<'a, T> {
-    fn pieces(self, width: usize) -> Vec<Task<'a, T>> {
-        let Task { queries, stride, out, first, stretches, window } = self;
-        queries
-            .chunks(CHUNK * stride)
-            .zip(out.chunks_mut(CHUNK * width))
-            .enumerate()
-            .map(|(index, (queries, out))| Task {
-                queries,
-                stride,
-                out,
-                first: first + index * CHUNK,
-                stretches: stretches.clone(),
-                window,
-            })
-            .collect()
-    }
-
-    #[inline(always)]
-    fn query(
-        &mut self,
-        spec: &Spec,
-        head: usize,
-        query: usize,
-        scores: &mut Vec<T>,
-        each: &mut dyn FnMut(usize, usize, &[T]),
-    ) {
-        let d = spec.d_head;
-        let kv_head = head / (spec.n_heads / spec.n_kv_heads);
-        let position = self.first + query;
-        let low = self.window.map_or(0, |window| (position + 1).saturating_sub(window));
-        let vector = &self.queries[query * self.stride + head * d..][..d];
-        // Whole lanes; beyond the query's own position weights are exactly 0.
-        scores.clear();
-        scores.resize((position + 1).next_multiple_of(LANES), T::NEG_INFINITY);
-
-        let mut base = 0;
-        for &(block, take) in &self.stretches {
-            let count = take.min((position + 1).saturating_sub(base));
-            let skip = low.saturating_sub(base).min(count);
-            let row = &mut scores[base + skip..base + count];
-            row.fill(T::ZERO);
-            let keys = &block.keys[kv_head * d * block.capacity..(kv_head + 1) * d * block.capacity];
-            add_up(row, vector, |coordinate| &keys[coordinate * block.capacity..][skip..count]);
-            base += take;
-        }
-        softmax(scores, T::of(spec.score_scale));
-        each(head, query, scores);
-
-        let out = &mut self.out[query * spec.d_query() + head * d..][..d];
-        out.fill(T::ZERO);
-        let mut base = 0;
-        for &(block, take) in &self.stretches {
-            let count = take.min((position + 1).saturating_sub(base));
-            let skip = low.saturating_sub(base).min(count);
-            let values = &block.values;
-            add_up(out, &scores[base + skip..base + count], |key| {
-                &values[(skip + key) * spec.d_kv() + kv_head * d..][..d]
-            });
-            base += take;
-        }
-    }
 }
 
-/// `sum += weights[0] * row(0) + weights[1] * row(1) + …`, in this order for every element; four rows at a
-/// time, so that the sums stay in registers meanwhile.
-#[inline(always)]
-fn add_up<'a, T: Real>(sum: &mut [T], weights: &[T], row: impl Fn(usize) -> &'a [T]) {
-    let fours = weights.chunks_exact(4);
-    let rest = fours.remainder();
-    let done = weights.len() - rest.len();
-    for (index, four) in fours.enumerate() {
-        let (a, b) = (&row(4 * index)[..sum.len()], &row(4 * index + 1)[..sum.len()]);
-        let (c, d) = (&row(4 * index + 2)[..sum.len()], &row(4 * index + 3)[..sum.len()]);
-        for place in 0..sum.len() {
-            let mut value = four[0].fused(a[place], sum[place]);
-            value = four[1].fused(b[place], value);
-            value = four[2].fused(c[place], value);
-            sum[place] = four[3].fused(d[place], value);
-        }
-    }
-    for (index, &weight) in rest.iter().enumerate() {
-        let values = row(done + index);
-        for (sum, &value) in sum.iter_mut().zip(values) {
-            *sum = weight.fused(value, *sum);
-        }
-    }
+wide_fn! {
+/// Turns every head of `part`, which stands at `position`.
+fn turn<T>(part: &mut [T], d_head: usize, turns: &Turns<T>, position: usize) {
+    part.chunks_exact_mut(d_head).for_each(|head| turns.turn(head, position));
+}
 }
 
-/// `row := softmax(scale * row)`; minus infinity is a weight of exactly 0, so a longer row of them changes
-/// nothing.
-#[inline(always)]
-fn softmax<T: Real>(row: &mut [T], scale: T) {
-    row.iter_mut().for_each(|score| *score *= scale);
-    let max = largest(row);
-    row.iter_mut().for_each(|score| *score = (*score - max).exp());
-    let mut lanes = [T::ZERO; LANES];
-    for chunk in row.chunks_exact(LANES) {
-        for lane in 0..LANES {
-            lanes[lane] += chunk[lane];
+/// Puts the keys and values of `share`, `[t, d_query + 2 d_kv]`, into `kept` from position `from` on.
+fn store<T: Real>(kept: &mut KeysValues<T>, share: &[T], from: usize, spec: &Spec) {
+    let (d_query, d_kv) = (spec.d_query(), spec.d_kv());
+    let width = d_query + 2 * d_kv;
+    let capacity = kept.capacity;
+    // Keys are turned over a few tokens at a time, so that each line of memory is written once.
+    for (chunk, tokens) in share.chunks(LANES * width).enumerate() {
+        let (at, count) = (from + chunk * LANES, tokens.len() / width);
+        for coordinate in 0..d_kv {
+            let keys = &mut kept.keys[coordinate * capacity + at..][..count];
+            for (key, token) in keys.iter_mut().zip(tokens.chunks_exact(width)) {
+                *key = token[d_query + coordinate];
+            }
         }
     }
-    let inverse = T::ONE / fold(lanes);
-    row.iter_mut().for_each(|weight| *weight *= inverse);
+    for (at, token) in share.chunks_exact(width).enumerate() {
+        for (head, value) in token[d_query + d_kv..].chunks_exact(spec.d_head).enumerate() {
+            kept.values[(head * capacity + from + at) * spec.d_head..][..spec.d_head].copy_from_slice(value);
+        }
+    }
 }

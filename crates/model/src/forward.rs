@@ -1,20 +1,27 @@
-//! embed → blocks → logits: the only loop over blocks, and the place where a bypass happens.
+//! embed → blocks → logits: the only loop over blocks.
 //!
 //! A batch is a list of rows of any lengths, their tokens packed one after another: nothing is padded, and
 //! nothing a row computes depends on its neighbours (see `kernels.rs`). A row carries its own intervention.
+//! So a batch is cut into groups of rows, each small enough to stay near its processor, and each thread takes
+//! groups through the blocks on its own.
 
 use std::ops::Range;
+use std::sync::Mutex;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
 use rayon::prelude::*;
-use rote_plan::{Action, AttnChange, BlockChange, Hook, MlpChange};
+use rote_plan::{BlockChange, Hook, MlpChange};
 
-use crate::attention::{Task, attend, attend_with_weights};
-use crate::kernels::{for_rows, for_rows2, product};
+use crate::kernels::{Threads, add, for_rows, for_rows2, product};
 use crate::mlp::{activate, activate_gated};
 use crate::norm::normalise;
 use crate::rotary::Turns;
-use crate::{Block, Linear, MlpKind, Norm, NormPlace, Positions, Real, Residual, Spec, State, Tap, Weights};
+use crate::{Linear, MlpKind, Norm, NormPlace, Positions, Real, Residual, Spec, State, Tap, Weights};
+
+/// Tokens of a group: its activations fit the caches, and the weights are read seldom enough.
+const GROUP: usize = 512;
+/// Tokens below which a group is not worth a thread of its own.
+const SMALL_GROUP: usize = 32;
 
 /// A decoder: its axes and its weights. No interior state.
 #[derive(Clone, Debug)]
@@ -37,21 +44,35 @@ pub struct Row<'a, T> {
     pub means: Option<&'a [Vec<T>]>,
 }
 
-/// Buffers that outlive a call, so that memory is touched for the first time once.
+/// What outlives a call: buffers, so that memory is touched for the first time once, and the angles of rotary
+/// positions.
 #[derive(Debug)]
 pub struct Workspace<T> {
-    normed: Vec<T>,
-    qkv: Vec<T>,
-    mixed: Vec<T>,
-    attn: Vec<T>,
-    hidden: Vec<T>,
-    gate: Vec<T>,
-    mlp: Vec<T>,
+    turns: Option<Turns<T>>,
+    buffers: Mutex<Vec<Buffers<T>>>,
 }
 
 impl<T> Default for Workspace<T> {
     fn default() -> Self {
-        Workspace {
+        Workspace { turns: None, buffers: Mutex::new(Vec::new()) }
+    }
+}
+
+/// Buffers of one group at work.
+#[derive(Debug)]
+pub(crate) struct Buffers<T> {
+    pub(crate) normed: Vec<T>,
+    pub(crate) qkv: Vec<T>,
+    pub(crate) mixed: Vec<T>,
+    pub(crate) attn: Vec<T>,
+    pub(crate) hidden: Vec<T>,
+    pub(crate) gate: Vec<T>,
+    pub(crate) mlp: Vec<T>,
+}
+
+impl<T> Default for Buffers<T> {
+    fn default() -> Self {
+        Buffers {
             normed: Vec::new(),
             qkv: Vec::new(),
             mixed: Vec::new(),
@@ -63,36 +84,21 @@ impl<T> Default for Workspace<T> {
     }
 }
 
+/// How a group goes through the blocks.
+pub(crate) struct Way<'a, T> {
+    pub(crate) turns: Option<&'a Turns<T>>,
+    pub(crate) threads: Threads,
+    pub(crate) work: &'a mut Buffers<T>,
+    pub(crate) tap: &'a mut dyn Tap<T>,
+}
+
 /// Rows next to each other that a block treats alike.
-struct Run {
-    rows: Range<usize>,
-    tokens: Range<usize>,
+pub(crate) struct Run {
+    pub(crate) rows: Range<usize>,
+    pub(crate) tokens: Range<usize>,
 }
 
-/// What a block's attention computes for a row.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Treatment {
-    /// Queries, keys, values, weights.
-    Full,
-    /// Values only.
-    Values,
-    /// Nothing.
-    Skip,
-}
-
-fn treatment(change: &BlockChange) -> Treatment {
-    match &change.attn {
-        AttnChange::None => Treatment::Full,
-        AttnChange::Identity => Treatment::Values,
-        AttnChange::Zero | AttnChange::Mean => Treatment::Skip,
-        AttnChange::Heads(heads) if heads.iter().all(|head| *head == Some(Action::Identity)) => {
-            Treatment::Values
-        }
-        AttnChange::Heads(_) => Treatment::Full,
-    }
-}
-
-fn sized<T: Real>(buffer: &mut Vec<T>, len: usize) -> &mut [T] {
+pub(crate) fn sized<T: Real>(buffer: &mut Vec<T>, len: usize) -> &mut [T] {
     if buffer.len() < len {
         buffer.resize(len, T::ZERO);
     }
@@ -148,15 +154,33 @@ impl<T: Real> Model<T> {
         work: &mut Workspace<T>,
         tap: &mut dyn Tap<T>,
     ) -> Result<()> {
+        let d = self.spec.d_model;
         let count: usize = rows.iter().map(|row| row.new).sum();
-        assert_eq!(x.len(), count * self.spec.d_model, "one residual state per token");
+        assert_eq!(x.len(), count * d, "one residual state per token");
         let end = rows.iter().map(|row| row.state.len() + row.new).max().unwrap_or(0);
+        let Workspace { turns, buffers } = work;
         let turns = match &self.spec.positions {
-            Positions::Rotary(rotary) => Some(Turns::new(rotary, end)),
+            Positions::Rotary(rotary) => Some(Turns::kept(turns, rotary, end)),
             Positions::Learned { .. } => None,
         };
-        for index in blocks.clone() {
-            self.block(index, x, rows, turns.as_ref(), work, tap)?;
+        let groups = if self.is_tapped(&blocks, tap) { 1 } else { groups(count) };
+        if groups < rayon::current_num_threads() || rows.len() == 1 {
+            let work = &mut take(buffers);
+            let mut way = Way { turns, threads: Threads::All, work, tap };
+            for index in blocks.clone() {
+                self.block(index, x, rows, &mut way)?;
+            }
+            put(buffers, std::mem::take(way.work));
+        } else {
+            split(x, d, rows, groups).into_par_iter().with_max_len(1).try_for_each(|(x, rows)| {
+                let work = &mut take(buffers);
+                let mut way = Way { turns, threads: Threads::One, work, tap: &mut crate::NoTap };
+                for index in blocks.clone() {
+                    self.block(index, x, rows, &mut way)?;
+                }
+                put(buffers, std::mem::take(way.work));
+                anyhow::Ok(())
+            })?;
         }
         if blocks.end == self.spec.n_blocks {
             rows.iter_mut().for_each(|row| row.state.own.len += row.new);
@@ -164,292 +188,103 @@ impl<T: Real> Model<T> {
         Ok(())
     }
 
-    fn block(
-        &self,
-        index: usize,
-        x: &mut [T],
-        rows: &mut [Row<'_, T>],
-        turns: Option<&Turns<T>>,
-        work: &mut Workspace<T>,
-        tap: &mut dyn Tap<T>,
-    ) -> Result<()> {
+    fn is_tapped(&self, blocks: &Range<usize>, tap: &dyn Tap<T>) -> bool {
+        Hook::ALL.iter().any(|&hook| blocks.clone().any(|block| tap.wants(hook, Some(block))))
+    }
+
+    fn block(&self, index: usize, x: &mut [T], rows: &mut [Row<'_, T>], way: &mut Way<'_, T>) -> Result<()> {
         let Spec { d_model: d, norm_place, residual, .. } = self.spec;
         let block = &self.weights.blocks[index];
         let at = Some(index);
         let count = x.len() / d;
-        see(tap, Hook::ResidPre, at, x, d);
+        let threads = way.threads;
+        see(way.tap, Hook::ResidPre, at, x, d);
 
-        let mut normed = std::mem::take(&mut work.normed);
+        let mut normed = std::mem::take(&mut way.work.normed);
         let normed_now = sized(&mut normed, count * d);
         match norm_place {
-            NormPlace::Pre => self.norm_rows(normed_now, x, &block.attn_norm),
+            NormPlace::Pre => self.norm_rows(normed_now, x, &block.attn_norm, threads),
             NormPlace::Post => normed_now.copy_from_slice(x),
         }
-        self.attention(index, normed_now, rows, turns, work, tap)?;
-        see(tap, Hook::AttnOut, at, &work.attn[..count * d], d);
+        self.attention(index, normed_now, rows, way)?;
+        see(way.tap, Hook::AttnOut, at, &way.work.attn[..count * d], d);
 
         match (residual, norm_place) {
             (Residual::Parallel, _) => {
-                self.norm_rows(normed_now, x, &block.mlp_norm);
-                self.mlp(index, normed_now, rows, work);
-                see(tap, Hook::MlpOut, at, &work.mlp[..count * d], d);
-                let (attn, mlp) = (&work.attn, &work.mlp);
-                for_rows(x, d, |row, x| {
-                    let from = row * d;
-                    let added = attn[from..from + d].iter().zip(&mlp[from..from + d]);
-                    x.iter_mut().zip(added).for_each(|(x, (&attn, &mlp))| *x = (mlp + attn) + *x);
+                self.norm_rows(normed_now, x, &block.mlp_norm, threads);
+                self.mlp(index, normed_now, rows, way);
+                see(way.tap, Hook::MlpOut, at, &way.work.mlp[..count * d], d);
+                let (attn, mlp) = (&way.work.attn, &mut way.work.mlp[..count * d]);
+                for_rows2((x, d), (mlp, d), threads, |row, x, mlp| {
+                    add(mlp, &attn[row * d..(row + 1) * d]);
+                    add(x, mlp);
                 });
             }
             (Residual::Sequential, NormPlace::Pre) => {
-                let attn = &work.attn;
+                let attn = &way.work.attn;
                 let norm = &block.mlp_norm;
-                for_rows2((&mut *x, d), (&mut *normed_now, d), |row, x, normed| {
-                    x.iter_mut().zip(&attn[row * d..(row + 1) * d]).for_each(|(x, &add)| *x += add);
+                for_rows2((&mut *x, d), (&mut *normed_now, d), threads, |row, x, normed| {
+                    add(x, &attn[row * d..(row + 1) * d]);
                     normalise(normed, x, self.spec.norm, self.spec.eps, norm);
                 });
-                see(tap, Hook::ResidMid, at, x, d);
-                self.mlp(index, normed_now, rows, work);
-                see(tap, Hook::MlpOut, at, &work.mlp[..count * d], d);
-                let mlp = &work.mlp;
-                for_rows(x, d, |row, x| {
-                    x.iter_mut().zip(&mlp[row * d..(row + 1) * d]).for_each(|(x, &add)| *x += add);
-                });
+                see(way.tap, Hook::ResidMid, at, x, d);
+                self.mlp(index, normed_now, rows, way);
+                see(way.tap, Hook::MlpOut, at, &way.work.mlp[..count * d], d);
+                let mlp = &way.work.mlp;
+                for_rows(x, d, threads, |row, x| add(x, &mlp[row * d..(row + 1) * d]));
             }
             (Residual::Sequential, NormPlace::Post) => {
-                self.add_then_norm(x, normed_now, &work.attn, &block.attn_norm);
-                see(tap, Hook::ResidMid, at, x, d);
+                self.add_then_norm(x, normed_now, &way.work.attn, &block.attn_norm, threads);
+                see(way.tap, Hook::ResidMid, at, x, d);
                 normed_now.copy_from_slice(x);
-                self.mlp(index, normed_now, rows, work);
-                see(tap, Hook::MlpOut, at, &work.mlp[..count * d], d);
-                self.add_then_norm(x, normed_now, &work.mlp, &block.mlp_norm);
+                self.mlp(index, normed_now, rows, way);
+                see(way.tap, Hook::MlpOut, at, &way.work.mlp[..count * d], d);
+                self.add_then_norm(x, normed_now, &way.work.mlp, &block.mlp_norm, threads);
             }
         }
-        see(tap, Hook::ResidPost, at, x, d);
-        work.normed = normed;
+        see(way.tap, Hook::ResidPost, at, x, d);
+        way.work.normed = normed;
         Ok(())
     }
 
     /// `x := norm(x + add)`; `spare` is overwritten.
-    fn add_then_norm(&self, x: &mut [T], spare: &mut [T], add: &[T], norm: &Norm<T>) {
+    fn add_then_norm(&self, x: &mut [T], spare: &mut [T], more: &[T], norm: &Norm<T>, threads: Threads) {
         let d = self.spec.d_model;
-        for_rows2((x, d), (spare, d), |row, x, spare| {
-            let sum = x.iter().zip(&add[row * d..(row + 1) * d]);
-            spare.iter_mut().zip(sum).for_each(|(spare, (&x, &add))| *spare = x + add);
+        for_rows2((x, d), (spare, d), threads, |row, x, spare| {
+            spare.copy_from_slice(x);
+            add(spare, &more[row * d..(row + 1) * d]);
             normalise(x, spare, self.spec.norm, self.spec.eps, norm);
         });
     }
 
-    /// The attention module's output for all rows, into `work.attn`.
-    fn attention(
-        &self,
-        index: usize,
-        input: &[T],
-        rows: &mut [Row<'_, T>],
-        turns: Option<&Turns<T>>,
-        work: &mut Workspace<T>,
-        tap: &mut dyn Tap<T>,
-    ) -> Result<()> {
-        let spec = &self.spec;
-        let (d, d_query, d_kv) = (spec.d_model, spec.d_query(), spec.d_kv());
-        let width = d_query + 2 * d_kv;
-        let block = &self.weights.blocks[index];
-        let count = input.len() / d;
-        let qkv = sized(&mut work.qkv, count * width);
-        let mixed = sized(&mut work.mixed, count * d_query);
-        let attn = sized(&mut work.attn, count * d);
-
-        for (kind, run) in runs(rows, |row| treatment(&row.change[index])) {
-            let tokens = run.tokens.clone();
-            let input = &input[tokens.start * d..tokens.end * d];
-            let mixed = &mut mixed[tokens.start * d_query..tokens.end * d_query];
-            let attn = &mut attn[tokens.start * d..tokens.end * d];
-            match kind {
-                Treatment::Full => {
-                    let qkv = &mut qkv[tokens.start * width..tokens.end * width];
-                    product(qkv, input, &block.qkv.weight, 0..width);
-                    self.finish_qkv(index, qkv, &mut rows[run.rows.clone()], turns);
-                    self.mix(index, qkv, mixed, &rows[run.rows.clone()], run.rows.start, tap);
-                }
-                Treatment::Values => {
-                    let values = &mut qkv[tokens.start * width..][..tokens.len() * d_kv];
-                    product(values, input, &block.qkv.weight, d_query + d_kv..width);
-                    let bias = block.qkv.bias.as_ref().map(|bias| &bias[d_query + d_kv..]);
-                    let group = spec.n_heads / spec.n_kv_heads * spec.d_head;
-                    let values = &*values;
-                    for_rows(mixed, d_query, |row, mixed| {
-                        let value = &values[row * d_kv..(row + 1) * d_kv];
-                        for (kv_head, heads) in mixed.chunks_exact_mut(group).enumerate() {
-                            let from = kv_head * spec.d_head;
-                            for head in heads.chunks_exact_mut(spec.d_head) {
-                                head.copy_from_slice(&value[from..from + spec.d_head]);
-                                if let Some(bias) = bias {
-                                    head.iter_mut().zip(&bias[from..]).for_each(|(v, &b)| *v += b);
-                                }
-                            }
-                        }
-                    });
-                }
-                Treatment::Skip => {
-                    let mut from = 0;
-                    for row in &rows[run.rows.clone()] {
-                        let out = &mut attn[from * d..(from + row.new) * d];
-                        from += row.new;
-                        if row.change[index].attn == AttnChange::Mean {
-                            let means = row.means.context("attn.mean needs means of a reference")?;
-                            out.chunks_exact_mut(d).for_each(|out| out.copy_from_slice(&means[index]));
-                        } else {
-                            out.fill(T::ZERO);
-                        }
-                    }
-                    continue;
-                }
-            }
-            product(attn, mixed, &block.o.weight, 0..d);
-            add_bias(attn, d, &block.o);
-        }
-        Ok(())
-    }
-
-    /// Biases, query and key norms, rotary; keys and values go to the rows' states.
-    fn finish_qkv(&self, index: usize, qkv: &mut [T], rows: &mut [Row<'_, T>], turns: Option<&Turns<T>>) {
-        let spec = &self.spec;
-        let block = &self.weights.blocks[index];
-        let (d_query, d_kv, d_head) = (spec.d_query(), spec.d_kv(), spec.d_head);
-        let width = d_query + 2 * d_kv;
-        let places: Vec<usize> =
-            rows.iter().flat_map(|row| row.state.len()..row.state.len() + row.new).collect();
-        for_rows(qkv, width, |row, qkv| {
-            if let Some(bias) = &block.qkv.bias {
-                qkv.iter_mut().zip(bias).for_each(|(value, &bias)| *value += bias);
-            }
-            let (queries, keys) = qkv[..d_query + d_kv].split_at_mut(d_query);
-            for (part, norm) in [(queries, &block.q_norm), (keys, &block.k_norm)] {
-                for head in part.chunks_exact_mut(d_head) {
-                    if let Some(norm) = norm {
-                        let copy = head.to_vec();
-                        normalise(head, &copy, spec.norm, spec.eps, norm);
-                    }
-                    if let Some(turns) = turns {
-                        turns.turn(head, places[row]);
-                    }
-                }
-            }
-        });
-
-        let mut rest = &*qkv;
-        let mut shares = Vec::with_capacity(rows.len());
-        for row in rows.iter_mut() {
-            let (share, after) = rest.split_at(row.new * width);
-            rest = after;
-            shares.push((&mut *row.state, share));
-        }
-        shares.into_par_iter().for_each(|(state, share)| {
-            let from = state.own.len;
-            let kept = state.own_block(spec, index);
-            let capacity = kept.capacity;
-            for (at, token) in share.chunks_exact(width).enumerate() {
-                let (keys, values) = token[d_query..].split_at(d_kv);
-                for (coordinate, &key) in keys.iter().enumerate() {
-                    kept.keys[coordinate * capacity + from + at] = key;
-                }
-                kept.values[(from + at) * d_kv..(from + at + 1) * d_kv].copy_from_slice(values);
-            }
-        });
-    }
-
-    /// Weighted values of rows whose attention is computed, with single heads bypassed or zeroed.
-    fn mix(
-        &self,
-        index: usize,
-        qkv: &[T],
-        mixed: &mut [T],
-        rows: &[Row<'_, T>],
-        first_row: usize,
-        tap: &mut dyn Tap<T>,
-    ) {
-        let spec = &self.spec;
-        let (d_query, d_kv, d_head) = (spec.d_query(), spec.d_kv(), spec.d_head);
-        let width = d_query + 2 * d_kv;
-        let mut tasks = Vec::with_capacity(rows.len());
-        let (mut queries_left, mut out_left) = (qkv, &mut *mixed);
-        for row in rows {
-            let (queries, after) = queries_left.split_at(row.new * width);
-            queries_left = after;
-            let (out, after) = std::mem::take(&mut out_left).split_at_mut(row.new * d_query);
-            out_left = after;
-            let state = &*row.state;
-            let past = state.past.iter().map(|(stretch, take)| (stretch.blocks[index].as_deref(), *take));
-            let own = (state.own.blocks[index].as_deref(), state.own.len + row.new);
-            let stretches = past
-                .chain([own])
-                .map(|(block, take)| (block.expect("a block attended to was computed"), take))
-                .collect();
-            let window = spec.windows[index];
-            tasks.push(Task { queries, stride: width, out, first: state.len(), stretches, window });
-        }
-        if tap.wants(Hook::Pattern, Some(index)) {
-            for (row, task) in tasks.into_iter().enumerate() {
-                let keys = task.first + rows[row].new;
-                let weights = attend_with_weights(spec, task);
-                tap.see_pattern(index, first_row + row, &weights, keys);
-            }
-        } else {
-            attend(spec, tasks);
-        }
-
-        let group = spec.n_heads / spec.n_kv_heads;
-        let mut from = 0;
-        for row in rows {
-            let AttnChange::Heads(heads) = &row.change[index].attn else {
-                from += row.new;
-                continue;
-            };
-            for token in from..from + row.new {
-                for (head, action) in heads.iter().enumerate() {
-                    let out = &mut mixed[token * d_query + head * d_head..][..d_head];
-                    match action {
-                        Some(Action::Identity) => {
-                            let value = token * width + d_query + d_kv + head / group * d_head;
-                            out.copy_from_slice(&qkv[value..value + d_head]);
-                        }
-                        Some(_) => out.fill(T::ZERO),
-                        None => {}
-                    }
-                }
-            }
-            from += row.new;
-        }
-    }
-
     /// The MLP's output for all rows, into `work.mlp`.
-    fn mlp(&self, index: usize, input: &[T], rows: &[Row<'_, T>], work: &mut Workspace<T>) {
+    fn mlp(&self, index: usize, input: &[T], rows: &[Row<'_, T>], way: &mut Way<'_, T>) {
         let Spec { d_model: d, d_mlp: m, .. } = self.spec;
         let block = &self.weights.blocks[index];
+        let threads = way.threads;
+        let Buffers { hidden, gate, mlp, .. } = &mut *way.work;
         let count = input.len() / d;
-        let out = sized(&mut work.mlp, count * d);
-        for (change, run) in runs(rows, |row| row.change[index].mlp) {
-            let tokens = run.tokens;
-            let out = &mut out[tokens.start * d..tokens.end * d];
-            if change == MlpChange::Zero {
-                out.fill(T::ZERO);
-                continue;
-            }
-            let input = &input[tokens.start * d..tokens.end * d];
-            let hidden = sized(&mut work.hidden, tokens.len() * m);
-            product(hidden, input, &block.up.weight, 0..m);
+        let out = sized(mlp, input.len());
+        if rows.iter().any(|row| row.change[index].mlp == MlpChange::None) {
+            let hidden = sized(hidden, count * m);
+            product(hidden, input, &block.up.weight, 0..m, threads);
             match (self.spec.mlp, &block.gate) {
                 (MlpKind::Gated(act), Some(gate_weight)) => {
-                    let gate = sized(&mut work.gate, tokens.len() * m);
-                    product(gate, input, &gate_weight.weight, 0..m);
+                    let gate = sized(gate, count * m);
+                    product(gate, input, &gate_weight.weight, 0..m, threads);
                     let (up_bias, gate_bias) = (block.up.bias.as_deref(), gate_weight.bias.as_deref());
-                    activate_gated(hidden, gate, m, up_bias, gate_bias, act);
+                    activate_gated(hidden, gate, m, up_bias, gate_bias, act, threads);
                 }
                 (MlpKind::Plain(act) | MlpKind::Gated(act), _) => {
-                    activate(hidden, m, block.up.bias.as_deref(), act);
+                    activate(hidden, m, block.up.bias.as_deref(), act, threads);
                 }
             }
-            product(out, hidden, &block.down.weight, 0..d);
-            add_bias(out, d, &block.down);
+            product(out, hidden, &block.down.weight, 0..d, threads);
+            add_bias(out, &block.down, threads);
+        }
+        for (_, run) in runs(rows, |row| row.change[index].mlp).iter().filter(|(c, _)| *c == MlpChange::Zero)
+        {
+            out[run.tokens.start * d..run.tokens.end * d].fill(T::ZERO);
         }
     }
 
@@ -458,7 +293,7 @@ impl<T: Real> Model<T> {
     pub fn final_norm(&self, x: &[T]) -> Vec<T> {
         let mut normed = vec![T::ZERO; x.len()];
         match &self.weights.final_norm {
-            Some(norm) => self.norm_rows(&mut normed, x, norm),
+            Some(norm) => self.norm_rows(&mut normed, x, norm, Threads::All),
             None => normed.copy_from_slice(x),
         }
         match &self.weights.project_out {
@@ -473,31 +308,67 @@ impl<T: Real> Model<T> {
         self.linear(&self.weights.unembed, normed)
     }
 
-    fn norm_rows(&self, out: &mut [T], x: &[T], norm: &Norm<T>) {
+    fn norm_rows(&self, out: &mut [T], x: &[T], norm: &Norm<T>, threads: Threads) {
         let d = self.spec.d_model;
-        for_rows(out, d, |row, out| {
+        for_rows(out, d, threads, |row, out| {
             normalise(out, &x[row * d..(row + 1) * d], self.spec.norm, self.spec.eps, norm);
         });
     }
 
     fn linear(&self, linear: &Linear<T>, x: &[T]) -> Vec<T> {
         let mut out = vec![T::ZERO; x.len() / linear.n_in() * linear.n_out()];
-        product(&mut out, x, &linear.weight, 0..linear.n_out());
-        add_bias(&mut out, linear.n_out(), linear);
+        product(&mut out, x, &linear.weight, 0..linear.n_out(), Threads::All);
+        add_bias(&mut out, linear, Threads::All);
         out
     }
 }
 
-impl<T: Real> Block<T> {
-    /// Rows of `qkv` that make values.
-    pub fn value_rows(&self, spec: &Spec) -> Range<usize> {
-        spec.d_query() + spec.d_kv()..spec.d_query() + 2 * spec.d_kv()
+pub(crate) fn add_bias<T: Real>(out: &mut [T], linear: &Linear<T>, threads: Threads) {
+    if let Some(bias) = &linear.bias {
+        for_rows(out, linear.n_out(), threads, |_, row| add(row, bias));
     }
 }
 
-fn add_bias<T: Real>(out: &mut [T], width: usize, linear: &Linear<T>) {
-    if let Some(bias) = &linear.bias {
-        for_rows(out, width, |_, row| row.iter_mut().zip(bias).for_each(|(value, &bias)| *value += bias));
+/// Groups that `count` tokens are cut into: as many for each thread.
+fn groups(count: usize) -> usize {
+    let threads = rayon::current_num_threads();
+    let most = (count / SMALL_GROUP).max(1);
+    count.div_ceil(GROUP).next_multiple_of(threads).min(most)
+}
+
+/// States and rows in at most `groups` groups of about as many tokens.
+fn split<'a, 'b, T: Real>(
+    mut x: &'a mut [T],
+    d: usize,
+    mut rows: &'a mut [Row<'b, T>],
+    groups: usize,
+) -> Vec<(&'a mut [T], &'a mut [Row<'b, T>])> {
+    let total = x.len() / d;
+    let mut parts = Vec::with_capacity(groups);
+    let mut done = 0;
+    while !rows.is_empty() {
+        let goal = ((parts.len() + 1) * total).div_ceil(groups);
+        let (mut count, mut tokens) = (0, 0);
+        while count < rows.len() && (count == 0 || done + tokens + rows[count].new / 2 < goal) {
+            tokens += rows[count].new;
+            count += 1;
+        }
+        done += tokens;
+        let (some, rest) = std::mem::take(&mut rows).split_at_mut(count);
+        let (states, rest_x) = std::mem::take(&mut x).split_at_mut(tokens * d);
+        parts.push((states, some));
+        (rows, x) = (rest, rest_x);
+    }
+    parts
+}
+
+fn take<T>(buffers: &Mutex<Vec<Buffers<T>>>) -> Buffers<T> {
+    buffers.lock().ok().and_then(|mut held| held.pop()).unwrap_or_default()
+}
+
+fn put<T>(buffers: &Mutex<Vec<Buffers<T>>>, done: Buffers<T>) {
+    if let Ok(mut held) = buffers.lock() {
+        held.push(done);
     }
 }
 
@@ -508,7 +379,7 @@ fn see<T: Real>(tap: &mut dyn Tap<T>, hook: Hook, block: Option<usize>, values: 
 }
 
 /// The rows in runs of equal `kind`.
-fn runs<T, K: PartialEq>(rows: &[Row<'_, T>], kind: impl Fn(&Row<'_, T>) -> K) -> Vec<(K, Run)> {
+pub(crate) fn runs<T, K: PartialEq>(rows: &[Row<'_, T>], kind: impl Fn(&Row<'_, T>) -> K) -> Vec<(K, Run)> {
     let mut runs: Vec<(K, Run)> = Vec::new();
     let mut token = 0;
     for (index, row) in rows.iter().enumerate() {

@@ -20,9 +20,18 @@ const DEPTH: usize = 512;
 /// Elements below which a pass over rows stays on one thread.
 const SMALL: usize = 1 << 14;
 
-/// Declares a function whose body is compiled twice: for any processor, and for fused multiply-add and 256-bit
-/// vectors, which is taken where the processor has them. The bits are the same. Bodies may only call what is
-/// `#[inline(always)]`: anything else would be compiled once, without.
+/// Where the work of a call is done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Threads {
+    /// On the calling thread: the others have work of their own.
+    One,
+    /// On all threads of the pool.
+    All,
+}
+
+/// Declares a function whose body is compiled thrice: for any processor, and for fused multiply-add with 256-bit
+/// and with 512-bit vectors, of which the widest that the processor has is taken. The bits are the same. Bodies
+/// may only call what is `#[inline(always)]`: anything else would be compiled once, without.
 macro_rules! wide_fn {
     ($(#[$meta:meta])* $vis:vis fn $name:ident<$real:ident $(, $other:ident: $bound:path)*>(
         $($arg:ident: $kind:ty),* $(,)?
@@ -38,9 +47,19 @@ macro_rules! wide_fn {
                 fn wide<$real: $crate::Real $(, $other: $bound)*>($($arg: $kind),*) $(-> $result)? {
                     body::<$real $(, $other)*>($($arg),*)
                 }
-                if std::arch::is_x86_feature_detected!("avx2") && std::arch::is_x86_feature_detected!("fma") {
-                    // SAFETY: the processor has what `wide` is compiled for.
-                    return unsafe { wide::<$real $(, $other)*>($($arg),*) };
+                #[target_feature(enable = "avx512f,avx512dq,avx512vl,avx2,fma")]
+                fn widest<$real: $crate::Real $(, $other: $bound)*>($($arg: $kind),*) $(-> $result)? {
+                    body::<$real $(, $other)*>($($arg),*)
+                }
+                match $crate::kernels::vectors() {
+                    // SAFETY: the processor has what each is compiled for.
+                    $crate::kernels::Vectors::Bits512 => {
+                        return unsafe { widest::<$real $(, $other)*>($($arg),*) };
+                    }
+                    $crate::kernels::Vectors::Bits256 => {
+                        return unsafe { wide::<$real $(, $other)*>($($arg),*) };
+                    }
+                    $crate::kernels::Vectors::Any => {}
                 }
             }
             body::<$real $(, $other)*>($($arg),*)
@@ -49,23 +68,40 @@ macro_rules! wide_fn {
 }
 pub(crate) use wide_fn;
 
+/// Vectors of a processor, as far as [`wide_fn`] makes a difference.
+#[cfg(target_arch = "x86_64")]
+pub(crate) enum Vectors {
+    Any,
+    Bits256,
+    Bits512,
+}
+
+/// What this processor has.
+#[cfg(target_arch = "x86_64")]
+#[inline]
+pub(crate) fn vectors() -> Vectors {
+    use std::arch::is_x86_feature_detected as has;
+    if !(has!("avx2") && has!("fma")) {
+        Vectors::Any
+    } else if has!("avx512f") && has!("avx512dq") && has!("avx512vl") {
+        Vectors::Bits512
+    } else {
+        Vectors::Bits256
+    }
+}
+
 /// `y[m, n] = x[m, k] W[n, k]^T` for the rows `out` of `W`; rows of `x` and `y` are contiguous.
-pub(crate) fn product<T: Real>(y: &mut [T], x: &[T], weight: &Matrix<T>, out: std::ops::Range<usize>) {
-    product_on(y, x, weight, out, Parallelism::Rayon(0));
-}
-
-/// [`product`] on the calling thread.
-pub(crate) fn product_here<T: Real>(y: &mut [T], x: &[T], weight: &Matrix<T>, out: std::ops::Range<usize>) {
-    product_on(y, x, weight, out, Parallelism::None);
-}
-
-fn product_on<T: Real>(
+pub(crate) fn product<T: Real>(
     y: &mut [T],
     x: &[T],
     weight: &Matrix<T>,
     out: std::ops::Range<usize>,
-    parallelism: Parallelism,
+    threads: Threads,
 ) {
+    let parallelism = match threads {
+        Threads::One => Parallelism::None,
+        Threads::All => Parallelism::Rayon(0),
+    };
     let (k, n) = (weight.cols, out.len());
     let m = x.len() / k;
     assert_eq!(x.len(), m * k, "x is [m, k]");
@@ -133,9 +169,14 @@ fn multiply<T: Real>(
     }
 }
 
-/// Calls `each(index, row)` for the rows of width `width`, on all threads where that pays.
-pub(crate) fn for_rows<T: Real>(data: &mut [T], width: usize, each: impl Fn(usize, &mut [T]) + Sync) {
-    if data.len() < SMALL {
+/// Calls `each(index, row)` for the rows of width `width`.
+pub(crate) fn for_rows<T: Real>(
+    data: &mut [T],
+    width: usize,
+    threads: Threads,
+    each: impl Fn(usize, &mut [T]) + Sync,
+) {
+    if threads == Threads::One || data.len() < SMALL {
         data.chunks_exact_mut(width).enumerate().for_each(|(index, row)| each(index, row));
     } else {
         let rows = (SMALL / 4 / width).max(1);
@@ -149,17 +190,26 @@ pub(crate) fn for_rows<T: Real>(data: &mut [T], width: usize, each: impl Fn(usiz
 pub(crate) fn for_rows2<T: Real>(
     a: (&mut [T], usize),
     b: (&mut [T], usize),
+    threads: Threads,
     each: impl Fn(usize, &mut [T], &mut [T]) + Sync,
 ) {
-    let rows = if a.0.len() < SMALL { usize::MAX / a.1.max(b.1) } else { (SMALL / 4 / a.1).max(1) };
-    let work = |(chunk, (a_data, b_data)): (usize, (&mut [T], &mut [T]))| {
+    let pairs = |first: usize, a_data: &mut [T], b_data: &mut [T]| {
         let pairs = a_data.chunks_exact_mut(a.1).zip(b_data.chunks_exact_mut(b.1));
-        pairs.enumerate().for_each(|(index, (x, y))| each(chunk * rows + index, x, y));
+        pairs.enumerate().for_each(|(index, (x, y))| each(first + index, x, y));
     };
-    if a.0.len() < SMALL {
-        work((0, (a.0, b.0)));
+    if threads == Threads::One || a.0.len() < SMALL {
+        pairs(0, a.0, b.0);
     } else {
-        a.0.par_chunks_mut(rows * a.1).zip(b.0.par_chunks_mut(rows * b.1)).enumerate().for_each(work);
+        let rows = (SMALL / 4 / a.1).max(1);
+        let chunks = a.0.par_chunks_mut(rows * a.1).zip(b.0.par_chunks_mut(rows * b.1));
+        chunks.enumerate().for_each(|(chunk, (x, y))| pairs(chunk * rows, x, y));
+    }
+}
+
+wide_fn! {
+    /// `sum := sum + add`.
+    pub(crate) fn add<T>(sum: &mut [T], add: &[T]) {
+        sum.iter_mut().zip(add).for_each(|(sum, &add)| *sum += add);
     }
 }
 
@@ -209,7 +259,14 @@ pub(crate) fn largest<T: Real>(row: &[T]) -> T {
     for (lane, &value) in rest.iter().enumerate() {
         lanes[lane] = lanes[lane].larger(value);
     }
-    lanes.into_iter().fold(T::NEG_INFINITY, Real::larger)
+    let mut half = LANES / 2;
+    while half > 0 {
+        for lane in 0..half {
+            lanes[lane] = lanes[lane].larger(lanes[lane + half]);
+        }
+        half /= 2;
+    }
+    lanes[0]
 }
 
 #[cfg(test)]
@@ -233,14 +290,14 @@ mod tests {
             let weight = Matrix::new(n, k, noise(n * k, 1));
             let x = noise(300 * k, 2);
             let mut all = vec![0.0; 300 * n];
-            product(&mut all, &x, &weight, 0..n);
+            product(&mut all, &x, &weight, 0..n, Threads::All);
             for m in [1, 2, 3, 7, 15, 64, 65, 130] {
                 let mut some = vec![0.0; m * n];
-                product_here(&mut some, &x[5 * k..(5 + m) * k], &weight, 0..n);
+                product(&mut some, &x[5 * k..(5 + m) * k], &weight, 0..n, Threads::One);
                 assert!(some == all[5 * n..(5 + m) * n], "k {k}, n {n}, {m} rows");
             }
             let mut columns = vec![0.0; 300 * (n - n / 2)];
-            product(&mut columns, &x, &weight, n / 2..n);
+            product(&mut columns, &x, &weight, n / 2..n, Threads::All);
             for row in 0..300 {
                 let width = n - n / 2;
                 assert!(
@@ -257,7 +314,7 @@ mod tests {
         let weight = Matrix::new(n, k, noise(n * k, 3));
         let x = noise(m * k, 4);
         let mut y = vec![0.0; m * n];
-        product(&mut y, &x, &weight, 0..n);
+        product(&mut y, &x, &weight, 0..n, Threads::All);
         for row in 0..m {
             for column in 0..n {
                 let truth: f64 =

@@ -1,6 +1,6 @@
 //! Activations of the MLP, with the bias in the same pass.
 
-use crate::kernels::{for_rows, for_rows2, wide_fn};
+use crate::kernels::{Threads, for_rows, for_rows2, wide_fn};
 use crate::{Activation, Real};
 
 /// A function of one value. A type, so that a loop over it is compiled for it alone.
@@ -23,9 +23,9 @@ impl Act for GeluErf {
 impl Act for GeluTanh {
     #[inline(always)]
     fn apply<T: Real>(x: T) -> T {
-        // sqrt(2 / pi)
-        let inner = T::of(0.797_884_560_802_865_4) * (x * x * x).fused(T::of(0.044715), x);
-        T::of(0.5) * x * (T::ONE + inner.tanh())
+        // (1 + tanh u) / 2 = 1 / (1 + e^-2u), with u = sqrt(2 / pi) (x + 0.044715 x^3).
+        let inner = T::of(-1.595_769_121_605_730_8) * (x * x * x).fused(T::of(0.044715), x);
+        x / (T::ONE + inner.exp())
     }
 }
 
@@ -56,14 +56,20 @@ impl Activation {
 }
 
 /// `hidden := act(hidden + bias)`, rows of `width`.
-pub(crate) fn activate<T: Real>(hidden: &mut [T], width: usize, bias: Option<&[T]>, act: Activation) {
+pub(crate) fn activate<T: Real>(
+    hidden: &mut [T],
+    width: usize,
+    bias: Option<&[T]>,
+    act: Activation,
+    threads: Threads,
+) {
     let row: fn(&mut [T], Option<&[T]>) = match act {
         Activation::GeluErf => plain::<T, GeluErf>,
         Activation::GeluTanh => plain::<T, GeluTanh>,
         Activation::Relu => plain::<T, Relu>,
         Activation::Silu => plain::<T, Silu>,
     };
-    for_rows(hidden, width, |_, hidden| row(hidden, bias));
+    for_rows(hidden, width, threads, |_, hidden| row(hidden, bias));
 }
 
 /// One row of a gated MLP: up, gate, and their biases.
@@ -77,6 +83,7 @@ pub(crate) fn activate_gated<T: Real>(
     up_bias: Option<&[T]>,
     gate_bias: Option<&[T]>,
     act: Activation,
+    threads: Threads,
 ) {
     let row: GatedRow<T> = match act {
         Activation::GeluErf => gated::<T, GeluErf>,
@@ -84,7 +91,7 @@ pub(crate) fn activate_gated<T: Real>(
         Activation::Relu => gated::<T, Relu>,
         Activation::Silu => gated::<T, Silu>,
     };
-    for_rows2((up, width), (gate, width), |_, up, gate| row(up, gate, up_bias, gate_bias));
+    for_rows2((up, width), (gate, width), threads, |_, up, gate| row(up, gate, up_bias, gate_bias));
 }
 
 wide_fn! {

@@ -6,7 +6,7 @@
 
 use rayon::prelude::*;
 
-use crate::kernels::{LANES, fold, largest, product_here, wide_fn};
+use crate::kernels::{LANES, Threads, fold, largest, product, wide_fn};
 use crate::{Model, Real};
 
 /// Columns of a tile; fixed, since sums are taken tile by tile.
@@ -103,7 +103,7 @@ impl<T: Real> Model<T> {
             .map_init(Vec::new, |logits: &mut Vec<T>, index| {
                 let tile = index * TILE..vocab.min((index + 1) * TILE);
                 logits.resize(rows * tile.len(), T::ZERO);
-                product_here(logits, normed, &unembed.weight, tile.clone());
+                product(logits, normed, &unembed.weight, tile.clone(), Threads::One);
                 if let Some(bias) = &unembed.bias {
                     let bias = &bias[tile.clone()];
                     for row in logits.chunks_exact_mut(tile.len()) {

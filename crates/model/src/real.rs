@@ -44,8 +44,6 @@ pub trait Real:
     fn exp(self) -> Self;
     /// Error function; equal bits on every machine.
     fn erf(self) -> Self;
-    /// Hyperbolic tangent; equal bits on every machine.
-    fn tanh(self) -> Self;
     /// Neither infinite nor NaN.
     fn is_finite(self) -> bool;
     /// The larger.
@@ -85,10 +83,6 @@ impl Real for f64 {
         libm::erf(self)
     }
     #[inline(always)]
-    fn tanh(self) -> f64 {
-        libm::tanh(self)
-    }
-    #[inline(always)]
     fn is_finite(self) -> bool {
         f64::is_finite(self)
     }
@@ -124,20 +118,6 @@ impl Real for f32 {
         erf(self)
     }
     #[inline(always)]
-    fn tanh(self) -> f32 {
-        // tanh(x) = 1 - 2 / (e^2x + 1) loses digits near 0, where tanh(x) is x to the last bit or a short
-        // odd polynomial away from it.
-        let small = {
-            let square = self * self;
-            let poly =
-                square.mul_add(square.mul_add(square.mul_add(-17.0 / 315.0, 2.0 / 15.0), -1.0 / 3.0), 1.0);
-            self * poly
-        };
-        let clamped = self.clamp(-20.0, 20.0);
-        let large = 1.0 - 2.0 / (exp(2.0 * clamped) + 1.0);
-        if self.abs() < 0.15 { small } else { large }
-    }
-    #[inline(always)]
     fn is_finite(self) -> bool {
         f32::is_finite(self)
     }
@@ -153,7 +133,8 @@ fn exp(x: f32) -> f32 {
     // Adding and taking away 1.5 * 2^23 rounds to the nearest integer.
     const ROUND: f32 = 12_582_912.0;
     let clamped = x.clamp(-87.336_54, 88.722_83);
-    let n = clamped.mul_add(LOG2_E, ROUND) - ROUND;
+    let rounded = clamped.mul_add(LOG2_E, ROUND);
+    let n = rounded - ROUND;
     let r = n.mul_add(-LN2_LOW, n.mul_add(-LN2_HIGH, clamped));
     let mut p = 1.987_569_1e-4_f32;
     p = p.mul_add(r, 1.398_199_9e-3);
@@ -162,8 +143,9 @@ fn exp(x: f32) -> f32 {
     p = p.mul_add(r, 1.666_666_5e-1);
     p = p.mul_add(r, 0.5);
     p = p.mul_add(r * r, r) + 1.0;
-    // 2^n in two factors, so that neither leaves the range of normal numbers.
-    let n = n as i32;
+    // 2^n in two factors, so that neither leaves the range of normal numbers. The whole number stands in the last
+    // bits of the rounded sum.
+    let n = rounded.to_bits().wrapping_sub(ROUND.to_bits()) as i32;
     let half = n >> 1;
     let power = |n: i32| f32::from_bits(((n + 127) << 23) as u32);
     let value = p * power(half) * power(n - half);
@@ -231,10 +213,6 @@ mod tests {
         assert!(exp.0 < 2.5e-7, "exp is {} off at {}", exp.0, exp.1);
         let erf = worst(Real::erf, Real::erf, -6.0, 6.0, false);
         assert!(erf.0 < 3e-7, "erf is {} off at {}", erf.0, erf.1);
-        let tanh = worst(Real::tanh, Real::tanh, -12.0, 12.0, false);
-        assert!(tanh.0 < 3e-7, "tanh is {} off at {}", tanh.0, tanh.1);
-        let small = worst(Real::tanh, Real::tanh, 1e-6, 0.15, true);
-        assert!(small.0 < 3e-7, "tanh is {} off at {}", small.0, small.1);
         assert_eq!(Real::exp(f32::NEG_INFINITY), 0.0);
         assert_eq!(Real::exp(0.0_f32), 1.0);
     }

@@ -2,25 +2,39 @@
 
 use crate::{Real, Rotary};
 
-/// Cosines and sines for positions `0..count`.
+/// Cosines and sines for positions from 0 on.
+#[derive(Debug)]
 pub(crate) struct Turns<T> {
+    rotary: Rotary,
+    count: usize,
     half: usize,
     cos: Vec<T>,
     sin: Vec<T>,
 }
 
 impl<T: Real> Turns<T> {
-    /// Angles are computed in f64: in f32 they lose three digits a thousand positions on.
-    pub(crate) fn new(rotary: &Rotary, count: usize) -> Self {
+    /// For positions `0..count`. Angles are computed in f64: in f32 they lose three digits a thousand positions
+    /// on.
+    fn new(rotary: &Rotary, count: usize) -> Self {
         let half = rotary.inv_freq.len();
         let angles =
             || (0..count).flat_map(|position| rotary.inv_freq.iter().map(move |f| position as f64 * f));
         let factor = rotary.attention_factor;
         Turns {
+            rotary: rotary.clone(),
+            count,
             half,
             cos: angles().map(|angle| T::of(libm::cos(angle) * factor)).collect(),
             sin: angles().map(|angle| T::of(libm::sin(angle) * factor)).collect(),
         }
+    }
+
+    /// What `kept` holds, made anew where it is another model's or too short.
+    pub(crate) fn kept<'a>(kept: &'a mut Option<Self>, rotary: &Rotary, count: usize) -> &'a Self {
+        if !kept.as_ref().is_some_and(|turns| turns.count >= count && turns.rotary == *rotary) {
+            *kept = Some(Turns::new(rotary, count.next_power_of_two()));
+        }
+        kept.as_ref().expect("it was just made")
     }
 
     /// Turns one head's vector, which stands at `position`.

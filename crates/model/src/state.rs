@@ -10,7 +10,7 @@ use crate::{Real, Spec};
 pub(crate) struct KeysValues<T> {
     /// `[n_kv_heads, d_head, capacity]`: by coordinate, so that scores are computed for many keys at once.
     pub(crate) keys: Vec<T>,
-    /// `[capacity, n_kv_heads * d_head]`.
+    /// `[n_kv_heads, capacity, d_head]`.
     pub(crate) values: Vec<T>,
     pub(crate) capacity: usize,
 }
