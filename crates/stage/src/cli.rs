@@ -167,7 +167,7 @@ fn run<S: Stage>(matches: &ArgMatches, version: &'static str) -> Result<()> {
     let manifest = output.finish(stage, parameters, inputs, run)?;
     if common.json {
         let rows: BTreeMap<_, _> = manifest.tables.iter().map(|(name, table)| (name, table.rows)).collect();
-        let line = json!({
+        let mut line = json!({
             "stage": S::NAME,
             "content_id": manifest.content_id,
             "out": place,
@@ -175,6 +175,10 @@ fn run<S: Stage>(matches: &ArgMatches, version: &'static str) -> Result<()> {
             "files": manifest.files.len(),
             "seconds": seconds,
         });
+        // A stage that writes its numbers for programs says them here too.
+        if let Ok(summary) = std::fs::read(place.join("summary.json")) {
+            line["summary"] = serde_json::from_slice(&summary)?;
+        }
         print_line(&line.to_string())?;
     } else if !common.quiet {
         let rows: Vec<_> =
