@@ -15,7 +15,16 @@ fn rows_are_lines_of_json() {
     let mut writer = TableWriter::<Extraction>::new(&output);
     let role = "dropped".to_string();
     writer
-        .extend([Extraction { request: 3, role, seen: None, matched: 2, exact_match: false, logprob: -1.5 }])
+        .extend([Extraction {
+            request: 3,
+            role,
+            seen: None,
+            prefix: Some(32),
+            matched: 2,
+            exact_match: false,
+            logprob: -1.5,
+            sampled: None,
+        }])
         .unwrap();
     writer.finish().unwrap();
     let stage = StageEntry { name: "test".into(), version: "0".into() };
