@@ -6,11 +6,12 @@ use anyhow::Result;
 
 use crate::cli::{Run, goals, prepare};
 use crate::failure::Wrong;
+use crate::interrupt::heed_interrupts;
 use crate::part;
 use crate::pin::{self, Pins};
 use crate::plan::Scene;
 use crate::progress::{Progress, complain, print};
-use crate::work::{Limits, Report, State, Work, heed_interrupts};
+use crate::work::{Limits, Report, State, Work};
 
 /// Runs what is not fresh of the goals; an exit code.
 pub fn run_pipeline(run: &Run) -> Result<u8> {
@@ -38,7 +39,14 @@ pub fn run_pipeline(run: &Run) -> Result<u8> {
         None => None,
     };
     pins.as_ref().map_or(Ok(()), |pins| pins.check(&scene, &goals, &mut memory))?;
-    let limits = Limits { jobs, threads, keep_going: run.keep_going, why: run.why, pins };
+    let limits = Limits {
+        jobs,
+        threads,
+        keep_going: run.keep_going,
+        why: run.why,
+        pins,
+        parts: usize::from(run.parts),
+    };
     let worked = Work::new(&scene, &limits, &mut memory, &mut progress).run(&goals);
     let saved = memory.save();
     let report = worked?;
