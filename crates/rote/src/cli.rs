@@ -185,6 +185,10 @@ pub struct Run {
     /// Threads of all running stages together; all cores by default
     #[arg(long, value_name = "N")]
     pub threads: Option<usize>,
+    /// Gigabytes of memory of all running stages together, as far as earlier runs or their models tell; what the machine
+    /// has by default
+    #[arg(long, value_name = "GB")]
+    pub memory: Option<f64>,
     /// Tell every reason for running a node, not only the first
     #[arg(long)]
     pub why: bool,

@@ -42,6 +42,7 @@ pub fn run_pipeline(run: &Run) -> Result<u8> {
     let limits = Limits {
         jobs,
         threads,
+        memory: memory_limit(run.memory)?,
         keep_going: run.keep_going,
         why: run.why,
         pins,
@@ -60,6 +61,20 @@ pub fn run_pipeline(run: &Run) -> Result<u8> {
     }
     results(&scene, &report);
     Ok(report.code)
+}
+
+/// The limit that was asked for, in bytes, or the memory of this machine.
+fn memory_limit(asked: Option<f64>) -> Result<u64> {
+    match asked {
+        Some(gigabytes) if gigabytes > 0.0 => Ok((gigabytes * 1e9) as u64),
+        Some(_) => Err(Wrong::one("--memory is more than 0")),
+        None => {
+            let known = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
+            let line = known.lines().find_map(|line| line.strip_prefix("MemTotal:"));
+            let kilobytes = line.and_then(|line| line.split_whitespace().next()?.parse::<u64>().ok());
+            Ok(kilobytes.map_or(u64::MAX, |kilobytes| kilobytes * 1024))
+        }
+    }
 }
 
 /// One line per node, or one for all where there was nothing to do.

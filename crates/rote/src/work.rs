@@ -15,6 +15,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use rote_store::{Attempt, Digest, Key, Lock, Memory};
 
+use crate::estimate::estimate;
 use crate::interrupt::interrupted;
 use crate::part::{self, Step};
 use crate::pin::Pins;
@@ -51,6 +52,8 @@ pub struct Limits {
     pub jobs: usize,
     /// Threads of all running stages together.
     pub threads: usize,
+    /// Bytes of memory of all running stages together, as far as earlier runs or their models tell.
+    pub memory: u64,
     /// Go on with what does not depend on a failure.
     pub keep_going: bool,
     /// Tell every reason, not the first one only.
@@ -84,6 +87,7 @@ struct Child {
     /// Held as long as it runs: no other runner makes the same.
     claim: Lock,
     threads: usize,
+    memory: u64,
     id: u32,
     /// What of the work it does.
     step: Step,
@@ -250,6 +254,12 @@ impl<'a> Work<'a> {
                 self.queue.extend(waiting);
                 return Ok(());
             }
+            // One at a time always goes, however large.
+            let taken: u64 = self.running.values().map(|child| child.memory).sum();
+            if !self.running.is_empty() && taken + self.memory(queued.index) > self.limits.memory {
+                self.queue.push(queued);
+                continue;
+            }
             if !self.enter()? {
                 return Ok(());
             }
@@ -275,6 +285,10 @@ impl<'a> Work<'a> {
             self.launch(queued, claim, threads, sender)?;
         }
         Ok(())
+    }
+
+    fn memory(&self, index: usize) -> u64 {
+        estimate(self.scene, &self.scene.pipeline.nodes[index]).and_then(|run| run.memory).unwrap_or(0)
     }
 
     /// Whether the result is there by now.
@@ -362,7 +376,7 @@ impl<'a> Work<'a> {
         let log = scene.shelf.log(&scene.pipeline.name, &node.name);
         let id = process::start(index, &program, &arguments, &log, goes_on, sender.clone())
             .with_context(|| node.name.clone())?;
-        Ok(Child { key, claim, threads, id, step, tail: VecDeque::new() })
+        Ok(Child { key, claim, threads, memory: self.memory(index), id, step, tail: VecDeque::new() })
     }
 
     fn heard(&mut self, node: usize, line: String) {
