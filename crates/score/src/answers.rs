@@ -25,6 +25,8 @@ pub struct Token {
     pub deviation: f64,
     /// The free-running greedy token, where it was asked for.
     pub generated: Option<u32>,
+    /// The true token's log-probability under a sampler, where one was asked for, in nats.
+    pub sampled: Option<f64>,
 }
 
 /// One request under one intervention.
@@ -172,6 +174,7 @@ fn tokens_of(
             entropy: outcome.entropy,
             deviation: outcome.deviation,
             generated: outcome.generated,
+            sampled: outcome.sampled,
         };
         keyed.push(((change as u32, row_of(outcome.request)? as u32, outcome.position), token));
     }

@@ -23,6 +23,7 @@ pub mod chacha;
 pub mod interval;
 pub mod mersenne;
 pub mod metrics;
+pub mod paired;
 pub mod ranking;
 pub mod subjects;
 pub mod summary;
@@ -63,10 +64,10 @@ pub struct Params {
     /// Share of the least likely tokens that Min-K% and Min-K%++ look at
     #[arg(long, value_name = "SHARE", default_value = "0.2")]
     pub min_k: f64,
-    /// Draws at temperature 1 for the chance that a suffix is discovered
+    /// Draws, as the outcomes' sampler makes them, for the chance that a suffix is discovered
     #[arg(long, value_name = "N", default_value = "100")]
     pub draws: u64,
-    /// Chance for the number of draws that discover a suffix
+    /// Chance from which on a suffix counts as discoverable, and for the number of draws that it takes
     #[arg(long, value_name = "SHARE", default_value = "0.5")]
     pub chance: f64,
     /// False-positive rate at which members found are counted
@@ -123,7 +124,7 @@ impl Stage for Score {
             meter.add(1);
         }
         let rankings = Rankings { answers: &answers, subjects: &subjects, samples: &samples };
-        summaries.extend(rankings.rows(&groups, params.fpr))?;
+        summaries.extend(rankings.rows(&groups, params.fpr, resampling))?;
         summaries.finish()
     }
 }
@@ -209,7 +210,7 @@ struct Rankings<'a> {
 impl Rankings<'_> {
     /// For all sequences, and for those of each prefix where there are several: the challenge's recall over
     /// all of them, membership between memorized ones and controls.
-    fn rows(&self, groups: &[Group], fpr: f64) -> Vec<tables::Summary> {
+    fn rows(&self, groups: &[Group], fpr: f64, resampling: Resampling) -> Vec<tables::Summary> {
         let whole = |group: &&Group| group.kind == "sequence" && group.seen.is_none();
         let mut rows = Vec::new();
         let mut prefixes: Vec<Option<u32>> = groups.iter().filter(whole).map(|group| group.prefix).collect();
@@ -232,7 +233,7 @@ impl Rankings<'_> {
                     let (Some(members), Some(outsiders)) = (of(members), of(outsiders)) else { continue };
                     let measured = Measured { name, members, outsiders };
                     let (changes, baseline) = (&self.answers.changes, self.answers.baseline);
-                    rows.extend(membership(&measured, fpr, changes, baseline, &like));
+                    rows.extend(membership(&measured, fpr, resampling, changes, baseline, &like));
                 }
             }
             let roles: Vec<&str> = same.iter().map(|group| group.role.as_str()).collect();
@@ -240,7 +241,8 @@ impl Rankings<'_> {
             let guesses: Vec<Vec<Guess>> = (0..self.answers.changes.len())
                 .map(|change| members.iter().map(|&member| self.guess(change, member)).collect())
                 .collect();
-            rows.extend(challenge(&guesses, &self.answers.changes, self.answers.baseline, &like(&roles)));
+            let (changes, baseline) = (&self.answers.changes, self.answers.baseline);
+            rows.extend(challenge(&guesses, resampling, changes, baseline, &like(&roles)));
         }
         rows
     }

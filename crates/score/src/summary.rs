@@ -7,6 +7,7 @@ use rote_artifact::tables::Summary;
 use crate::bootstrap::{Table, harness_stderr, resample};
 use crate::interval::{mean_stderr, quantile, student, wilson};
 use crate::metrics::{Metric, Spread};
+use crate::paired::adjust;
 use crate::subjects::Group;
 
 /// How uncertainty is computed.
@@ -122,11 +123,7 @@ fn rows_of<I: Iterator<Item = f64>>(
             }
         })
         .collect();
-    let p_values: Vec<f64> = rows.iter().filter_map(|row| row.p_value).collect();
-    let mut adjusted = holm(&p_values).into_iter();
-    for row in rows.iter_mut().filter(|row| row.p_value.is_some()) {
-        row.p_adjusted = adjusted.next();
-    }
+    adjust(&mut rows);
     rows
 }
 
@@ -152,7 +149,7 @@ fn stderrs(column: &Column, changes: usize, n: usize, replicates: usize) -> Vec<
 }
 
 /// The 2.5 % and 97.5 % points of replicates; none of one item, whose resamples are all itself.
-fn percentiles(replicates: impl Iterator<Item = f64>, n: usize) -> Option<(f64, f64)> {
+pub(crate) fn percentiles(replicates: impl Iterator<Item = f64>, n: usize) -> Option<(f64, f64)> {
     let mut sorted: Vec<f64> = replicates.filter(|value| !value.is_nan()).collect();
     if n < 2 || sorted.is_empty() {
         return None;
@@ -163,7 +160,7 @@ fn percentiles(replicates: impl Iterator<Item = f64>, n: usize) -> Option<(f64, 
 
 /// The achieved two-sided level of no difference: twice the share of resampled differences beyond zero on
 /// the rarer side. With R resamples it is at least 2 / (R + 1).
-fn p_value(differences: &[f64], n: usize) -> Option<f64> {
+pub(crate) fn p_value(differences: &[f64], n: usize) -> Option<f64> {
     if n < 2 || differences.is_empty() {
         return None;
     }

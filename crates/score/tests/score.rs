@@ -49,6 +49,7 @@ fn answer(change: &str, request: &Request, tokens: &[(f64, bool)]) -> (Item, Vec
         entropy: 1.0 + position as f64,
         deviation: 0.5,
         generated: Some(if position < matched { *token } else { 999 }),
+        sampled: None,
     });
     (item, outcomes.collect())
 }

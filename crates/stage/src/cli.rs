@@ -113,6 +113,9 @@ fn run<S: Stage>(matches: &ArgMatches, version: &'static str) -> Result<()> {
     if threads == 0 || common.batch == Some(0) {
         bail!("--threads and --batch start at 1");
     }
+    // candle takes its number of threads from the environment alone.
+    // SAFETY: this process has one thread so far.
+    unsafe { std::env::set_var("RAYON_NUM_THREADS", threads.to_string()) };
     rayon::ThreadPoolBuilder::new().num_threads(threads).build_global()?;
 
     let began = Instant::now();
@@ -164,7 +167,7 @@ fn run<S: Stage>(matches: &ArgMatches, version: &'static str) -> Result<()> {
     let manifest = output.finish(stage, parameters, inputs, run)?;
     if common.json {
         let rows: BTreeMap<_, _> = manifest.tables.iter().map(|(name, table)| (name, table.rows)).collect();
-        let line = json!({
+        let mut line = json!({
             "stage": S::NAME,
             "content_id": manifest.content_id,
             "out": place,
@@ -172,6 +175,10 @@ fn run<S: Stage>(matches: &ArgMatches, version: &'static str) -> Result<()> {
             "files": manifest.files.len(),
             "seconds": seconds,
         });
+        // A stage that writes its numbers for programs says them here too.
+        if let Ok(summary) = std::fs::read(place.join("summary.json")) {
+            line["summary"] = serde_json::from_slice(&summary)?;
+        }
         print_line(&line.to_string())?;
     } else if !common.quiet {
         let rows: Vec<_> =

@@ -49,6 +49,14 @@ impl Context {
         Context { threads: 2, batch: None, progress: Progress::None, part: Part::Whole }
     }
 
+    /// A line about how the work goes, on standard error.
+    #[expect(clippy::print_stderr, reason = "progress belongs on standard error")]
+    pub fn say(&self, line: &str) {
+        if self.progress != Progress::None {
+            eprintln!("{line}");
+        }
+    }
+
     /// A meter over `total` steps, on standard error.
     pub fn meter(&self, what: &str, total: u64) -> Meter {
         Meter::new(self.progress, what, total)

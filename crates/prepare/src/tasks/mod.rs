@@ -15,6 +15,7 @@ use anyhow::{Context, Result, bail, ensure};
 use rote_artifact::Misfit;
 
 use crate::records::{self, Record};
+use crate::request;
 
 pub use own::Own;
 
@@ -46,12 +47,29 @@ pub enum Document {
     },
 }
 
+/// A document, and the SHA-256 that the harness gives it: of its row as JSON, indented by two blanks.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Item {
+    /// The document.
+    pub document: Document,
+    /// In hexadecimal.
+    pub hash: String,
+}
+
+impl Item {
+    fn new(document: Document, row: &Record) -> Result<Item> {
+        Ok(Item { document, hash: request::sha256(&serde_json::to_string_pretty(row)?) })
+    }
+}
+
 /// A benchmark.
 pub struct Task {
     /// Its name in the harness.
     pub name: &'static str,
     /// Renders one row of its data set.
     document: fn(&Record) -> Result<Document>,
+    /// The row as the harness has it: the hub's form of it, with what the harness adds.
+    row: fn(&Record) -> Record,
     /// Cuts a raw text file into documents, where the data set is published as one.
     raw: Option<fn(&str) -> Vec<Document>>,
 }
@@ -108,6 +126,13 @@ impl Source<'_> {
         }
     }
 
+    fn row(&self, record: &Record) -> Record {
+        match self {
+            Source::Published(task) => (task.row)(record),
+            Source::Declared(_) => record.clone(),
+        }
+    }
+
     /// The documents of a text file, where the task has such.
     fn raw(&self, text: &str) -> Option<Vec<Document>> {
         match self {
@@ -120,7 +145,7 @@ impl Source<'_> {
     ///
     /// Labels kept in a file of their own (`….lst`, one per line) are taken from the same folder, which then
     /// has to be given as a whole.
-    pub fn documents(&self, path: &Path, limit: Option<usize>) -> Result<Vec<Document>> {
+    pub fn documents(&self, path: &Path, limit: Option<usize>) -> Result<Vec<Item>> {
         let limit = limit.unwrap_or(usize::MAX);
         let (labels, files): (Vec<PathBuf>, Vec<PathBuf>) =
             records::files(path)?.into_iter().partition(|file| records::extension(file) == "lst");
@@ -129,7 +154,16 @@ impl Source<'_> {
         for file in &files {
             let raw = if records::is_records(file) { None } else { self.raw(&records::text(file)?) };
             match raw {
-                Some(raw) => documents.extend(raw),
+                Some(raw) => {
+                    for document in raw {
+                        let page = match &document {
+                            Document::Page { page, .. } => page.as_str(),
+                            Document::Choices { .. } | Document::Word { .. } => "",
+                        };
+                        let row = Record::from_iter([("page".to_string(), page.into())]);
+                        documents.push(Item::new(document, &row)?);
+                    }
+                }
                 None => rows.extend(records::read(file)?.into_iter().map(|row| (file, row))),
             }
         }
@@ -158,7 +192,7 @@ impl Source<'_> {
                 ))
                 .into());
             }
-            documents.push(document);
+            documents.push(Item::new(document, &self.row(row))?);
         }
         documents.truncate(limit);
         if documents.is_empty() {

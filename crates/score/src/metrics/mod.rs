@@ -12,6 +12,7 @@ mod likelihood;
 mod min_k;
 mod near_verbatim;
 mod pages;
+mod sampling;
 mod token_accuracy;
 mod words;
 mod zlib;
@@ -132,8 +133,12 @@ pub const METRICS: &[Metric] = &[
     likelihood::LOSS,
     likelihood::PERPLEXITY,
     zlib::ZLIB_RATIO,
-    likelihood::DISCOVERABLE,
-    likelihood::DRAWS,
+    sampling::P_Z,
+    sampling::REACHABLE,
+    sampling::LOG10_P_Z,
+    sampling::DISCOVERABLE,
+    sampling::EXTRACTABLE,
+    sampling::DRAWS,
     min_k::MIN_K,
     min_k::MIN_K_PLUS_PLUS,
     choice::ACC,
@@ -173,7 +178,16 @@ pub(crate) mod tests {
     pub(crate) fn token(token: u32, argmax: u32, generated: Option<u32>) -> Token {
         let half = -std::f64::consts::LN_2;
         let (logprob, argmax_logprob) = (half, half);
-        Token { token, logprob, argmax, argmax_logprob, entropy: 0.5, deviation: 0.25, generated }
+        Token {
+            token,
+            logprob,
+            argmax,
+            argmax_logprob,
+            entropy: 0.5,
+            deviation: 0.25,
+            generated,
+            sampled: None,
+        }
     }
 
     /// Value of `metric` for a sequence with these tokens.
