@@ -43,7 +43,9 @@ compare snakemake
 
 if command -v sbatch >/dev/null && sinfo -h >/dev/null 2>&1; then
     "$rote" export snakemake "$pipeline" --shards "$shards" --store "$work/slurm" >"$work/Snakefile.slurm"
-    snakemake slurm --executor slurm --jobs 8 --default-resources slurm_account=rote slurm_partition=main
+    snakemake slurm --executor slurm --jobs 8 --slurm-no-account --slurm-status-command squeue \
+        --slurm-init-seconds-before-status-checks 2 --seconds-between-status-checks 2 --latency-wait 10 \
+        --default-resources slurm_partition=main mem_mb=500 runtime=10
     compare slurm
 else
     echo "slurm: not here"

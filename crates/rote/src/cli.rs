@@ -2,7 +2,7 @@
 
 use std::ffi::OsString;
 use std::os::unix::process::CommandExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 
 use anyhow::{Context, Result, bail};
@@ -16,7 +16,7 @@ use crate::pipeline::Draft;
 use crate::plan::{self, Scene, Verdict};
 use crate::progress::{complain, print};
 use crate::shelf::Shelf;
-use crate::{adopt, collect, diff, evidence, export, graph, pin, run, stages, verify};
+use crate::{adopt, collect, diff, evidence, export, graph, pin, remote, run, stages, verify};
 
 /// Runs what is not already known of a pipeline of stages
 #[derive(Parser)]
@@ -73,6 +73,26 @@ enum Verb {
         #[command(flatten)]
         on: On,
         /// Nodes to adopt, with all they need; all nodes by default
+        nodes: Vec<String>,
+    },
+    /// Copies results to a store that others share, hashed on arrival
+    Push {
+        #[command(flatten)]
+        on: On,
+        /// The other store: a folder
+        #[arg(long, value_name = "DIR")]
+        remote: PathBuf,
+        /// Nodes to copy, with all they need; all nodes by default
+        nodes: Vec<String>,
+    },
+    /// Copies results from a store that others share, hashed on arrival
+    Pull {
+        #[command(flatten)]
+        on: On,
+        /// The other store: a folder
+        #[arg(long, value_name = "DIR")]
+        remote: PathBuf,
+        /// Nodes to copy, with all they need; all nodes by default
         nodes: Vec<String>,
     },
     /// Says what no pipeline and no tag needs, and what killed runs left; removes it with --delete
@@ -165,12 +185,19 @@ pub struct Run {
     /// Threads of all running stages together; all cores by default
     #[arg(long, value_name = "N")]
     pub threads: Option<usize>,
+    /// Gigabytes of memory of all running stages together, as far as earlier runs or their models tell; what the machine
+    /// has by default
+    #[arg(long, value_name = "GB")]
+    pub memory: Option<f64>,
     /// Tell every reason for running a node, not only the first
     #[arg(long)]
     pub why: bool,
     /// Fail where parameters, inputs or contents differ from the lock file (FILE, or the one beside the pipeline)
     #[arg(long, value_name = "FILE", num_args = 0..=1, require_equals = true)]
     pub locked: Option<Option<PathBuf>>,
+    /// Make what works request by request in N parts, one after the other: interrupted, it goes on from the last whole one
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..))]
+    pub parts: u16,
     /// Make part I of N of one node only, for an engine that starts parts elsewhere; a run that finds all parts joins them
     #[arg(long, value_name = "I/N", conflicts_with = "locked")]
     pub shard: Option<Part>,
@@ -255,6 +282,8 @@ fn answer(verb: Verb) -> Result<u8> {
         }
         Verb::Lock { on, out } => write_lock(&on, out).map(|()| 0),
         Verb::Adopt { on, nodes } => take_over(&on, &nodes),
+        Verb::Push { on, remote, nodes } => moved(&on, &remote, &nodes, remote::push).map(|()| 0),
+        Verb::Pull { on, remote, nodes } => moved(&on, &remote, &nodes, remote::pull).map(|()| 0),
         Verb::Collect { pipelines, store, drop, delete } => collected(&pipelines, &store, &drop, delete),
         Verb::Export(export) => exported(&export).map(|()| 0),
         Verb::Stage(words) => start_stage(&words),
@@ -297,6 +326,16 @@ fn write_lock(on: &On, out: Option<PathBuf>) -> Result<()> {
     Ok(())
 }
 
+type Move = fn(&Scene, &[usize], &Shelf, &mut Memory) -> Result<remote::Moved>;
+
+fn moved(on: &On, remote: &Path, nodes: &[String], travel: Move) -> Result<()> {
+    look(on, |scene, memory| {
+        let moved =
+            travel(scene, &goals(scene.pipeline, nodes)?, &Shelf { root: remote.to_path_buf() }, memory)?;
+        Ok(moved.lines.join("\n") + if moved.lines.is_empty() { "" } else { "\n" } + &moved.summary + "\n")
+    })
+}
+
 fn take_over(on: &On, nodes: &[String]) -> Result<u8> {
     let (shelf, mut memory) = (on.store.shelf(), on.store.memory());
     let (pipeline, stages) = prepare(on, &mut memory)?;
@@ -335,7 +374,9 @@ pub fn goals(pipeline: &Pipeline, names: &[String]) -> Result<Vec<usize>> {
 fn start_stage(words: &[OsString]) -> Result<u8> {
     let (stage, arguments) = words.split_first().context("no stage is named")?;
     let stage = stage.to_string_lossy();
-    let verbs = ["run", "plan", "why", "verify", "diff", "lock", "adopt", "collect", "graph", "export"];
+    let verbs = [
+        "run", "plan", "why", "verify", "diff", "lock", "adopt", "collect", "graph", "export", "push", "pull",
+    ];
     let program = match stages::program(&stage) {
         Err(_) if crate::failure::nearest(&stage, verbs).is_some_and(|near| near.len() > 3) => {
             return Err(Wrong::one(format!("no command or stage `{stage}`{}", hint(&stage, verbs))));

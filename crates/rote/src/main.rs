@@ -14,15 +14,18 @@ mod evidence;
 mod export;
 mod failure;
 mod graph;
+mod interrupt;
 mod part;
 mod pin;
 mod pipeline;
 mod plan;
 mod process;
 mod progress;
+mod remote;
 mod run;
 mod shelf;
 mod stages;
+mod trust;
 mod verify;
 mod work;
 

@@ -13,7 +13,7 @@ use crate::plan::{Known, Scene, Verdict, walk};
 use crate::process;
 use crate::progress::Progress;
 use crate::shelf::{Found, Shelf, find_at, make_folder};
-use crate::work::mistaken;
+use crate::trust::mistaken;
 
 /// Part `index` of `count`, from 1.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,6 +43,63 @@ impl std::fmt::Display for Part {
 
 fn place(shelf: &Shelf, key: Digest, part: Part) -> PathBuf {
     shelf.beside(key, &format!("part-{}-of-{}", part.index, part.count))
+}
+
+/// What is done for a result at a time.
+pub enum Step {
+    /// All of it.
+    Whole,
+    /// A part.
+    Part(Part),
+    /// The joining of all parts.
+    Join(Vec<PathBuf>),
+}
+
+impl Step {
+    /// Where it puts what it makes.
+    pub fn place(&self, shelf: &Shelf, key: Digest) -> PathBuf {
+        match self {
+            Step::Part(part) => place(shelf, key, *part),
+            Step::Whole | Step::Join(_) => shelf.place(key),
+        }
+    }
+
+    /// Flags of the stage beside those of the whole work.
+    pub fn flags(&self) -> Vec<String> {
+        match self {
+            Step::Whole => Vec::new(),
+            Step::Part(part) => vec!["--shard".to_string(), part.to_string()],
+            Step::Join(parts) => {
+                let flags = parts.iter().map(|part| ["--join".to_string(), part.display().to_string()]);
+                flags.flatten().collect()
+            }
+        }
+    }
+}
+
+/// What is next to do for the result of `key`, if it is to be made in `count` parts. Parts that stand there, of whatever
+/// count, are joined if they are all.
+pub fn next(shelf: &Shelf, key: Digest, count: usize) -> Step {
+    if let Some(parts) = complete(shelf, key) {
+        return Step::Join(parts);
+    }
+    let is_open = |part: &Part| !matches!(find_at(&place(shelf, key, *part)), Found::Whole(_));
+    let open = (1..=count).map(|index| Part { index, count }).find(is_open);
+    open.filter(|_| count > 1).map_or(Step::Whole, Step::Part)
+}
+
+/// Whether a part that was just made is what `key` asks for.
+///
+/// # Errors
+/// It is not there, or something changed while it was made.
+pub fn settle(shelf: &Shelf, key: &Key, part: Part) -> Result<Digest> {
+    let place = place(shelf, key.digest(), part);
+    let manifest = Manifest::read(&place).with_context(|| format!("part {part}"))?;
+    if let Some(changed) = mistaken(&place, &manifest, key) {
+        let _ = std::fs::remove_dir_all(&place);
+        bail!("{changed} changed while it ran; part {part} is dropped, run again");
+    }
+    Ok(manifest.content_id)
 }
 
 /// All parts of the result of `key`, if each of some number is there and looks whole.
@@ -131,11 +188,7 @@ pub fn make(
         progress.tell(&format!("{name}: part {part} failed: {status}"));
         return Ok(code.filter(|code| [2, 3].contains(code)).unwrap_or(1));
     }
-    let manifest = Manifest::read(&place).with_context(|| format!("{name}: part {part}"))?;
-    if let Some(changed) = mistaken(&place, &manifest, &key) {
-        let _ = std::fs::remove_dir_all(&place);
-        bail!("{name}: {changed} changed while it ran; part {part} is dropped, run again");
-    }
-    progress.say(&format!("{name}: part {part} done, content {}", manifest.content_id.short()));
+    let content = settle(scene.shelf, &key, part).with_context(|| name.clone())?;
+    progress.say(&format!("{name}: part {part} done, content {}", content.short()));
     Ok(0)
 }

@@ -20,7 +20,7 @@ pub enum Event {
     Ended(std::io::Result<ExitStatus>, Duration),
 }
 
-/// Starts `program`; what it writes goes to `log`, what it does to `events`, marked with `node`.
+/// Starts `program`; what it writes goes to `log` (after what is there, if it `goes_on`), what it does to `events`, marked with `node`.
 ///
 /// Called on the main thread only: the kernel ends the child when the *thread* that started it ends.
 pub fn start(
@@ -28,13 +28,20 @@ pub fn start(
     program: &Path,
     arguments: &[String],
     log: &Path,
+    goes_on: bool,
     events: Sender<(usize, Event)>,
 ) -> Result<u32> {
     let starting = || format!("starting {}", program.display());
     if let Some(folder) = log.parent() {
         make_folder(folder)?;
     }
-    let mut log = File::create(log).with_context(|| format!("writing {}", log.display()))?;
+    let mut log = File::options()
+        .create(true)
+        .write(true)
+        .append(goes_on)
+        .truncate(!goes_on)
+        .open(log)
+        .with_context(|| format!("writing {}", log.display()))?;
     writeln!(log, "$ {}", command::line(program, arguments))?;
     let (reader, writer) = std::io::pipe().with_context(starting)?;
     let mut command = Command::new(program);

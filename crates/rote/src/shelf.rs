@@ -97,9 +97,7 @@ impl Shelf {
 
     /// What the seal of `key` must say, in the format of `b3sum`.
     pub fn seal_of(&self, key: Digest) -> Result<String> {
-        let place = self.place(key);
-        let line = |name: &str| Ok(format!("{}  {key}/{name}\n", digest_file(&place.join(name))?));
-        [Manifest::FILE, Manifest::RUN_FILE].into_iter().map(line).collect::<Result<_>>()
+        seal_at(&self.place(key), key)
     }
 
     /// Takes a result that can't be used out of the way.
@@ -169,6 +167,12 @@ impl Shelf {
         keys.sort();
         Ok(keys)
     }
+}
+
+/// What the seal of the result of `key` must say if it stands in `folder`.
+pub fn seal_at(folder: &Path, key: Digest) -> Result<String> {
+    let line = |name: &str| Ok(format!("{}  {key}/{name}\n", digest_file(&folder.join(name))?));
+    [Manifest::FILE, Manifest::RUN_FILE].into_iter().map(line).collect()
 }
 
 /// What stands at `place`: names and sizes are compared.

@@ -73,13 +73,16 @@ pub fn verify(shelf: &Shelf) -> Result<Verdict> {
                 }
             }
         }
+        notes.extend(artifact.notes.iter().cloned());
+        if own.is_empty() {
+            continue;
+        }
         let consumers: Vec<_> = consumers(artifact.key, &parents).iter().map(called).collect();
         let used = if consumers.is_empty() { "nothing".to_string() } else { consumers.join(", ") };
         faults.extend(
             own.into_iter()
                 .map(|fault| format!("{fault}\n  made for {}; used by {used}", called(&artifact.key))),
         );
-        notes.extend(artifact.notes.iter().cloned());
     }
     notes.extend(leftovers(shelf)?);
     let bytes: u64 = checked.iter().map(|artifact| artifact.bytes).sum();

@@ -9,19 +9,21 @@
 //! *Fresh*: that key is in the store. A node whose input failed stays *Wanted*. [`Work::set`] makes every change.
 
 use std::collections::{HashMap, VecDeque};
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use rote_store::{Attempt, Digest, Key, Lock, Manifest, Memory};
+use rote_store::{Attempt, Digest, Key, Lock, Memory};
 
-use crate::part;
+use crate::estimate::estimate;
+use crate::interrupt::interrupted;
+use crate::part::{self, Step};
 use crate::pin::Pins;
 use crate::plan::{Known, Scene, Verdict};
 use crate::process::{self, Event};
 use crate::progress::Progress;
 use crate::shelf::{Found, make_folder};
+use crate::trust::mistaken;
 
 /// Where a node stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,12 +52,16 @@ pub struct Limits {
     pub jobs: usize,
     /// Threads of all running stages together.
     pub threads: usize,
+    /// Bytes of memory of all running stages together, as far as earlier runs or their models tell.
+    pub memory: u64,
     /// Go on with what does not depend on a failure.
     pub keep_going: bool,
     /// Tell every reason, not the first one only.
     pub why: bool,
     /// What has to come out.
     pub pins: Option<Pins>,
+    /// In how many parts a stage that works request by request makes its result, one after the other.
+    pub parts: usize,
 }
 
 /// What became of a node.
@@ -81,7 +87,10 @@ struct Child {
     /// Held as long as it runs: no other runner makes the same.
     claim: Lock,
     threads: usize,
+    memory: u64,
     id: u32,
+    /// What of the work it does.
+    step: Step,
     tail: VecDeque<String>,
 }
 
@@ -154,9 +163,9 @@ impl<'a> Work<'a> {
                 Ok((node, Event::Line(line))) => self.heard(node, line),
                 Ok((node, Event::Ended(status, time))) => {
                     let child = self.running.remove(&node).expect("only running children end");
-                    self.progress.end(node);
-                    self.endings[node].seconds = Some(time.as_secs_f64());
-                    self.ended(node, child, status)?;
+                    let before = self.endings[node].seconds.unwrap_or_default();
+                    self.endings[node].seconds = Some(before + time.as_secs_f64());
+                    self.ended(node, child, status, sender)?;
                 }
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => unreachable!("a sender lives on this stack"),
@@ -245,6 +254,12 @@ impl<'a> Work<'a> {
                 self.queue.extend(waiting);
                 return Ok(());
             }
+            // One at a time always goes, however large.
+            let taken: u64 = self.running.values().map(|child| child.memory).sum();
+            if !self.running.is_empty() && taken + self.memory(queued.index) > self.limits.memory {
+                self.queue.push(queued);
+                continue;
+            }
             if !self.enter()? {
                 return Ok(());
             }
@@ -270,6 +285,10 @@ impl<'a> Work<'a> {
             self.launch(queued, claim, threads, sender)?;
         }
         Ok(())
+    }
+
+    fn memory(&self, index: usize) -> u64 {
+        estimate(self.scene, &self.scene.pipeline.nodes[index]).and_then(|run| run.memory).unwrap_or(0)
     }
 
     /// Whether the result is there by now.
@@ -318,15 +337,6 @@ impl<'a> Work<'a> {
             scene.shelf.remove(digest)?;
         }
         scene.shelf.record(&key)?;
-        let out = scene.shelf.place(digest).display().to_string();
-        let (program, mut arguments) = scene.command(node, &self.known, &out);
-        arguments.extend(["--threads".to_string(), threads.to_string()]);
-        arguments.extend(["--progress".to_string(), "plain".to_string()]);
-        let parts = part::complete(scene.shelf, digest).unwrap_or_default();
-        arguments.extend(parts.iter().flat_map(|part| ["--join".to_string(), part.display().to_string()]));
-        if !parts.is_empty() {
-            self.progress.say(&format!("{}: joined from {} parts", node.name, parts.len()));
-        }
         match reasons.as_slice() {
             [first, rest @ ..] if !self.limits.why && !rest.is_empty() => {
                 let more = format!("and {} more (`--why` tells)", rest.len());
@@ -334,13 +344,39 @@ impl<'a> Work<'a> {
             }
             reasons => self.progress.say(&format!("{}: runs: {}", node.name, reasons.join("; "))),
         }
-        let log = scene.shelf.log(&scene.pipeline.name, &node.name);
-        let id = process::start(index, &program, &arguments, &log, sender.clone())
-            .with_context(|| node.name.clone())?;
         self.set(index, State::Running);
         self.progress.start(index, &node.name);
-        self.running.insert(index, Child { key, claim, threads, id, tail: VecDeque::new() });
+        let child = self.step(index, key, claim, threads, sender, false)?;
+        self.running.insert(index, child);
         Ok(())
+    }
+
+    /// Starts what is next to do for a node: all of it, a part, or the joining of all parts.
+    fn step(
+        &mut self,
+        index: usize,
+        key: Key,
+        claim: Lock,
+        threads: usize,
+        sender: &Sender<(usize, Event)>,
+        goes_on: bool,
+    ) -> Result<Child> {
+        let scene = self.scene;
+        let node = &scene.pipeline.nodes[index];
+        let wanted = if scene.stage(node).description.shards { self.limits.parts } else { 1 };
+        let step = part::next(scene.shelf, key.digest(), wanted);
+        let out = step.place(scene.shelf, key.digest()).display().to_string();
+        let (program, mut arguments) = scene.command(node, &self.known, &out);
+        arguments.extend(["--threads".to_string(), threads.to_string()]);
+        arguments.extend(["--progress".to_string(), "plain".to_string()]);
+        arguments.extend(step.flags());
+        if let Step::Join(parts) = &step {
+            self.progress.say(&format!("{}: joined from {} parts", node.name, parts.len()));
+        }
+        let log = scene.shelf.log(&scene.pipeline.name, &node.name);
+        let id = process::start(index, &program, &arguments, &log, goes_on, sender.clone())
+            .with_context(|| node.name.clone())?;
+        Ok(Child { key, claim, threads, memory: self.memory(index), id, step, tail: VecDeque::new() })
     }
 
     fn heard(&mut self, node: usize, line: String) {
@@ -358,10 +394,19 @@ impl<'a> Work<'a> {
         index: usize,
         child: Child,
         status: std::io::Result<std::process::ExitStatus>,
+        sender: &Sender<(usize, Event)>,
     ) -> Result<()> {
         let scene = self.scene;
         let name = &scene.pipeline.nodes[index].name;
         let status = status.with_context(|| format!("{name}: waiting for it"))?;
+        if let (true, Step::Part(part)) = (status.success(), &child.step) {
+            self.progress.say(&format!("{name}: part {part} done"));
+            part::settle(scene.shelf, &child.key, *part)?;
+            let next = self.step(index, child.key, child.claim, child.threads, sender, true)?;
+            self.running.insert(index, next);
+            return Ok(());
+        }
+        self.progress.end(index);
         let outcome = if status.success() { self.collected(&child.key) } else { Err(status.to_string()) };
         match outcome {
             Ok(result) => {
@@ -386,9 +431,11 @@ impl<'a> Work<'a> {
                 }
             }
         }
-        // Joined or not to be joined: a part that made this fail must not make it fail again.
-        for (_, place) in part::of(scene.shelf, child.key.digest()) {
-            let _ = std::fs::remove_dir_all(place);
+        // Joined, or not to be joined: parts that made this fail must not make it fail again.
+        if !matches!(child.step, Step::Part(_)) {
+            for (_, place) in part::of(scene.shelf, child.key.digest()) {
+                let _ = std::fs::remove_dir_all(place);
+            }
         }
         child.claim.remove();
         Ok(())
@@ -432,47 +479,5 @@ impl<'a> Work<'a> {
                 Err(_) => return,
             }
         }
-    }
-}
-
-/// What a stage was or read that is not what `key` says of it: it changed while the stage ran.
-pub fn mistaken(place: &std::path::Path, manifest: &Manifest, key: &Key) -> Option<String> {
-    if executable(place).is_some_and(|code| code != key.code) {
-        return Some("its executable".to_string());
-    }
-    misread(manifest, key).map(|port| format!("--{port}"))
-}
-
-/// Digest of the executable that made the artifact at `place`, as it says itself.
-fn executable(place: &std::path::Path) -> Option<Digest> {
-    let run = std::fs::read(place.join(Manifest::RUN_FILE)).ok()?;
-    let run: serde_json::Value = serde_json::from_slice(&run).ok()?;
-    run.get("executable")?.as_str()?.parse().ok()
-}
-
-/// The port that a stage read with other content than its key holds.
-fn misread(manifest: &Manifest, key: &Key) -> Option<String> {
-    let differs = |(port, inputs): (&String, &Vec<rote_store::KeyInput>)| {
-        let read = manifest.inputs.get(port).into_iter().flatten().map(|input| input.content_id);
-        (!read.eq(inputs.iter().map(|input| input.content))).then(|| port.clone())
-    };
-    key.inputs.iter().find_map(differs)
-}
-
-static INTERRUPTED: AtomicBool = AtomicBool::new(false);
-
-fn interrupted() -> bool {
-    INTERRUPTED.load(Ordering::Relaxed)
-}
-
-/// From now on Ctrl-C and a polite kill end the children first.
-pub fn heed_interrupts() {
-    extern "C" fn note(_signal: libc::c_int) {
-        INTERRUPTED.store(true, Ordering::Relaxed);
-    }
-    let note = note as extern "C" fn(libc::c_int);
-    for signal in [libc::SIGINT, libc::SIGTERM] {
-        // SAFETY: the handler only stores to an atomic, which is allowed in a signal handler.
-        unsafe { libc::signal(signal, note as libc::sighandler_t) };
     }
 }

@@ -4,7 +4,7 @@ use std::os::unix::process::ExitStatusExt;
 use std::process::Command;
 use std::time::Duration;
 
-use crate::lab::{Lab, children, contains, eventually, is_running, kill, told};
+use crate::lab::{Lab, PIPELINE, children, contains, eventually, is_running, kill, told};
 
 #[test]
 fn a_failed_stage_leaves_no_artifact_and_stops_only_what_needs_it() {
@@ -96,4 +96,28 @@ fn two_runners_at_once_share_the_work() {
     contains(&stderr, &format!("prepare: another `rote run` makes it (process {id})\n"));
     assert_eq!(told(first.wait_with_output().unwrap()).0, 0);
     assert_eq!(lab.started(), ["extract", "prepare", "score", "score"]);
+}
+
+#[test]
+fn memory_limits_what_runs_side_by_side() {
+    let lab = Lab::new();
+    // The most stages at once of a run.
+    let most = |arguments: &[&str]| {
+        let mut command = lab.command(&[&["run", "demo.toml", "-q", "--threads", "4"], arguments].concat());
+        let mut runner =
+            command.env("STAND_IN_PAUSE", "60").stdout(std::process::Stdio::null()).spawn().unwrap();
+        let mut most = 0;
+        while runner.try_wait().unwrap().is_none() {
+            most = most.max(children(runner.id()).len());
+            std::thread::sleep(Duration::from_millis(3));
+        }
+        std::fs::remove_dir_all(lab.path("data/store")).unwrap();
+        most
+    };
+    // What a stage takes is known from an earlier run of it; a stage of nothing known takes nothing.
+    assert_eq!(most(&[]), 2);
+    assert_eq!(lab.run().0, 0);
+    lab.pipeline(&PIPELINE.replace("prefix = 5", "prefix = 6"));
+    assert_eq!(most(&["--memory", "0.001"]), 1);
+    assert_eq!(lab.rote(&["run", "demo.toml", "--memory", "0"]).0, 2);
 }

@@ -195,3 +195,51 @@ fn adopted_results_are_not_made_again_and_say_so() {
     let (code, told, _) = lab.rote(&["adopt", "demo.toml", "extract"]);
     assert_eq!((code, told.as_str()), (3, "extract: not adopted: params.min: 2 → 4\n"));
 }
+
+#[test]
+fn a_shared_store_is_pushed_to_and_pulled_from_by_digest() {
+    let lab = Lab::new();
+    let (code, _, stderr) = lab.rote(&["push", "demo.toml", "--remote", "shared"]);
+    assert_eq!((code, stderr.as_str()), (2, "rote: prepare: not up to date; `rote run` first\n"));
+    assert_eq!(lab.run().0, 0);
+    let contents = lab.contents();
+    let (code, told, stderr) = lab.rote(&["push", "demo.toml", "--remote", "shared"]);
+    assert_eq!(code, 0, "{stderr}");
+    contains(&told, "prepare: 0.0 MB, content ");
+    contains(&told, "\n5 results copied, 0.0 MB; 5 of 5 are there\n");
+    assert_eq!(
+        lab.rote(&["push", "demo.toml", "--remote", "shared"]).1,
+        "0 results copied, 0.0 MB; 5 of 5 are there\n"
+    );
+    assert_eq!(lab.rote(&["verify", "--store", "shared"]).0, 0);
+
+    // On another machine: nothing has to run.
+    fs::rename(lab.path("data/store"), lab.path("kept")).unwrap();
+    lab.started();
+    let (code, told, stderr) = lab.rote(&["pull", "demo.toml", "--remote", "shared", "score"]);
+    assert_eq!(code, 0, "{stderr}");
+    contains(&told, "3 results copied, 0.0 MB; 3 of 3 are there\n");
+    contains(&lab.rote(&["pull", "demo.toml", "--remote", "shared"]).1, "2 results copied, ");
+    contains(&lab.run().2, "nothing to do");
+    assert_eq!((lab.started().len(), lab.contents()), (0, contents));
+    assert_eq!(lab.rote(&["verify"]).0, 0);
+
+    // What was damaged there does not arrive here, whichever file it is.
+    let there = lab.path("data/store/view/demo/prepare").canonicalize().unwrap();
+    let name = there.file_name().unwrap().to_str().unwrap().to_string();
+    let there = lab.path("shared").join(&name[..2]).join(&name);
+    for file in ["request/part-00001.txt", "artifact.json", "run.json"] {
+        fs::remove_dir_all(lab.path("data/store")).unwrap();
+        let bytes = fs::read(there.join(file)).unwrap();
+        let mut flipped = bytes.clone();
+        flipped[bytes.len() / 2] ^= 1;
+        fs::write(there.join(file), flipped).unwrap();
+        let (code, _, stderr) = lab.rote(&["pull", "demo.toml", "--remote", "shared"]);
+        assert_eq!(code, 1, "{file}: {stderr}");
+        contains(&stderr, "prepare: ");
+        assert_eq!((artifacts(&lab), lab.leftovers(".partial").len()), (0, 0), "{file}");
+        fs::write(there.join(file), bytes).unwrap();
+    }
+    assert_eq!(lab.rote(&["pull", "demo.toml", "--remote", "shared"]).0, 0);
+    contains(&lab.rote(&["pull", "demo.toml", "--remote", "nowhere"]).2, "nowhere: no such store");
+}

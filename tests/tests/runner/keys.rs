@@ -33,7 +33,7 @@ fn one_changed_parameter_reruns_only_what_is_downstream_with_the_reason() {
     lab.pipeline(&PIPELINE.replace("min = 2", "min = 4"));
     let (code, plan, _) = lab.rote(&["plan", "demo.toml"]);
     assert_eq!(code, 0);
-    contains(&plan, "extract: runs\n  params.min: 2 → 4\n  $ ");
+    contains(&plan, "extract: runs\n  params.min: 2 → 4\n  an earlier run took ");
     contains(&plan, "score: runs if content changes, after extract\n");
     contains(&plan, "2 of 5 nodes are fresh, 3 to run\n");
     assert_eq!(lab.rote(&["why", "demo.toml", "extract"]).1, "params.min: 2 → 4\n");

@@ -2,6 +2,7 @@
 
 mod damage;
 mod ends;
+mod engines;
 mod keep;
 mod keys;
 mod lab;

@@ -146,35 +146,40 @@ fn kills() -> u64 {
 fn killed_at_random_moments_the_same_command_ends_with_the_same_content() {
     expected();
     let lab = Lab::new();
-    let began = Instant::now();
-    assert_eq!(lab.run().0, 0);
-    let whole = began.elapsed();
-    let (mut random, mut hits) = (0x9e37_79b9_7f4a_7c15_u64, 0);
+    let (mut random, mut hits, mut whole) = (0x9e37_79b9_7f4a_7c15_u64, 0, Duration::from_secs(2));
     let mut draw = |below: u64| {
         random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         (random >> 33) % below
     };
-    for round in 0..kills() {
-        fs::remove_dir_all(lab.path("data/store")).unwrap();
+    for round in 0.. {
+        let _ = fs::remove_dir_all(lab.path("data/store"));
         let mut command = lab.command(&["run", "real.toml"]);
+        let began = Instant::now();
         let mut runner = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
         std::thread::sleep(Duration::from_micros(draw(whole.as_micros() as u64)));
         // The runner, or one of its stages where there is one.
         let stages = children(runner.id());
         let victim = match stages.len() as u64 {
-            stages_running if stages_running > 0 && draw(3) > 0 => stages[draw(stages_running) as usize],
+            running if running > 0 && draw(3) > 0 => stages[draw(running) as usize],
             _ => runner.id(),
         };
         kill(victim);
-        hits += u64::from(!runner.wait().unwrap().success());
+        if runner.wait().unwrap().success() {
+            // It was done before; how long a run takes depends on what else the machine does.
+            whole = began.elapsed();
+            assert!(round < 10 * kills(), "{hits} of {round} kills came in time");
+            continue;
+        }
+        whole = whole.max(began.elapsed());
+        hits += 1;
         lab.is_whole("data/store");
         lab.ends_well("data/store");
-        if round == 0 {
-            // What a second run does after all this: nothing.
-            contains(&lab.run().2, "nothing to do");
+        if hits == kills() {
+            break;
         }
     }
-    assert!(hits * 2 > kills(), "{hits} of {} kills came in time", kills());
+    // What a second run does after all this: nothing.
+    contains(&lab.run().2, "nothing to do");
 }
 
 #[test]

@@ -130,3 +130,44 @@ fn the_runner_makes_parts_and_finds_them() {
     let parts = crate::lab::walk(&lab.path("data/store"));
     assert!(!parts.iter().any(|path| path.to_string_lossy().contains(".part-")), "{parts:?}");
 }
+
+#[test]
+fn interrupted_within_a_stage_it_goes_on_from_the_last_whole_part() {
+    let lab = Lab::new();
+    assert_eq!(lab.run().0, 0);
+    let contents = lab.contents("data/store");
+    fs::remove_dir_all(lab.path("data/store")).unwrap();
+    // Killed when the second part is there, again and again, until all is done.
+    let (mut parts, mut joined) = (Vec::new(), Vec::new());
+    for round in 0.. {
+        let mut command = lab.command(&["run", "real.toml", "--parts", "3"]);
+        let runner = command.stdout(std::process::Stdio::null()).stderr(std::process::Stdio::piped());
+        let mut runner = runner.spawn().unwrap();
+        let lines = std::io::BufRead::lines(std::io::BufReader::new(runner.stderr.take().unwrap()));
+        for line in lines.map_while(Result::ok) {
+            joined.extend(line.strip_suffix(": joined from 3 parts").map(str::to_string));
+            let done = line.split_once(": part ").filter(|(_, rest)| rest.ends_with(" done"));
+            let Some((node, part)) = done else { continue };
+            parts.push((node.to_string(), part.to_string()));
+            if part.starts_with("2/3") {
+                crate::lab::kill(runner.id());
+            }
+        }
+        if runner.wait().unwrap().success() {
+            break;
+        }
+        assert!(round < 20, "{parts:?}");
+    }
+    // No whole part was made twice, but for one that was whole when the kill came and not yet told.
+    let told = parts.len();
+    parts.sort();
+    parts.dedup();
+    assert_eq!((told, parts.len()), (parts.len(), STAGES.len() * 3), "{parts:?}");
+    joined.sort();
+    joined.dedup();
+    let mut stages = STAGES;
+    stages.sort();
+    assert_eq!(joined, stages);
+    assert_eq!(lab.contents("data/store"), contents);
+    assert_eq!(lab.rote(&["verify"]).0, 0);
+}
