@@ -145,6 +145,17 @@ table! { "reach", version 1,
     }
 }
 
+table! { "ratio", version 1,
+    /// What one row of `bound` adds to `tightness`; kept by a part of the work, until the parts are joined.
+    Ratio {
+        change: String, "intervention";
+        block: i32, "block whose output differs; -1 the final norm, -2 the logits";
+        bound: String, "name of the theorem";
+        informative: bool, "whether the value is below what holds without any theorem";
+        log10: Option<f64>, "log10 of value over measured; null where the measured value is negligible";
+    }
+}
+
 table! { "tightness", version 1,
     /// How far one bound is from what was measured, over all requests and positions of one intervention.
     Tightness {

@@ -103,4 +103,4 @@ pub use check::{Claim, Row, THEOREMS, claim};
 pub use constants::Constants;
 pub use request::{Bounds, Depth, Rows};
 pub use stage::Bound;
-pub use tightness::Summary;
+pub use tightness::{Summary, judge};

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use rote_artifact::tables::Tightness;
+use rote_artifact::tables::{Ratio, Tightness};
 
 use crate::check::{Claim, Row, THEOREMS, claim};
 
@@ -23,22 +23,33 @@ pub struct Summary {
 /// Differences below this share of what holds anyway are rounding, and no ratio is taken to them.
 const NEGLIGIBLE: f64 = 1e-9;
 
+/// What one row says: whether anything, and how far the bound is from what was measured.
+pub fn judge(change: &str, row: &Row) -> Ratio {
+    let logarithmic = row.bound == "out.product";
+    let log10 = if logarithmic && row.measured > row.trivial + NEGLIGIBLE.log10() {
+        Some(row.value - row.measured)
+    } else if !logarithmic && row.measured > NEGLIGIBLE * row.trivial && row.value > 0.0 {
+        Some((row.value / row.measured).log10())
+    } else {
+        None
+    };
+    Ratio {
+        change: change.to_string(),
+        block: row.block,
+        bound: row.bound.clone(),
+        informative: row.value < row.trivial,
+        log10,
+    }
+}
+
 impl Summary {
-    /// Adds rows.
-    pub fn extend(&mut self, rows: &[Row]) {
-        for row in rows {
-            let place =
-                THEOREMS.iter().position(|(name, _)| row.bound.starts_with(name)).unwrap_or(usize::MAX);
-            let group = self.groups.entry((row.block, place, row.bound.clone())).or_default();
-            group.rows += 1;
-            group.informative += u32::from(row.value < row.trivial);
-            let logarithmic = row.bound == "out.product";
-            if logarithmic && row.measured > row.trivial + NEGLIGIBLE.log10() {
-                group.ratios.push(row.value - row.measured);
-            } else if !logarithmic && row.measured > NEGLIGIBLE * row.trivial && row.value > 0.0 {
-                group.ratios.push((row.value / row.measured).log10());
-            }
-        }
+    /// Adds what a row says.
+    pub fn add(&mut self, ratio: &Ratio) {
+        let place = THEOREMS.iter().position(|(name, _)| ratio.bound.starts_with(name)).unwrap_or(usize::MAX);
+        let group = self.groups.entry((ratio.block, place, ratio.bound.clone())).or_default();
+        group.rows += 1;
+        group.informative += u32::from(ratio.informative);
+        group.ratios.extend(ratio.log10);
     }
 
     /// The rows of the table.

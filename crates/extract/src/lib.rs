@@ -76,6 +76,7 @@ impl Stage for Extract {
     const ABOUT: &'static str = "Finds the requests whose continuation the model reproduces word for word";
     const EXAMPLE: &'static str =
         "rote-extract --model data/demo/gpt_neox --requests requests --controls --out memorized";
+    const SHARDS: bool = true;
     type Inputs = Inputs;
     type Params = Params;
 
@@ -113,34 +114,15 @@ fn run<T: Real>(inputs: &Inputs, params: &Params, output: &Output, context: &Con
         let what = format!("request {} is of kind `{}`, not a sequence", other.request, other.kind);
         return Err(Misfit(what).into());
     }
-    let (loaded, subject) = load_subject::<T>(&inputs.model)?;
-    check_tokens(&requests, loaded.model.spec.vocab)?;
-    output.add_subject(subject);
-
-    let meter = context.meter("extract", requests.len() as u64);
-    let mut rows = Vec::with_capacity(requests.len());
-    let sweep = Sweep::new(&loaded.model, &[Intervention::NONE], None, false, context.batch)?;
-    sweep.run(&requests, &mut |request, answers| {
-        let matched = answers[0].matched(&request.continuation);
-        rows.push(Extraction {
-            request: request.request,
-            role: "dropped".to_string(),
-            seen: request.seen,
-            prefix: Some(request.context.len() as u32),
-            matched: matched as u32,
-            exact_match: matched == request.continuation.len(),
-            logprob: answers[0].logprob(),
-            sampled: None,
-        });
-        meter.add(1);
-        Ok(())
-    })?;
-    if let Some(sampler) = &sampler {
-        let none = [Intervention::NONE];
-        let chances = sampled(&loaded.model, &requests, &none, None, sampler, context.batch)?;
-        for (row, chances) in rows.iter_mut().zip(chances) {
-            row.sampled = Some(chances[0].iter().sum());
-        }
+    let mut rows = match context.shards() {
+        Some(shards) => read_shards(shards, &requests)?,
+        None => ask::<T>(inputs, &requests, sampler.as_ref(), output, context)?,
+    };
+    // What counts as memorized, and who is a control of whom, is decided when all are known.
+    if context.is_shard() {
+        let mut writer = TableWriter::<Extraction>::new(output);
+        writer.extend(rows)?;
+        return writer.finish();
     }
 
     for row in &mut rows {
@@ -177,4 +159,57 @@ fn run<T: Real>(inputs: &Inputs, params: &Params, output: &Output, context: &Con
     let mut writer = TableWriter::<Extraction>::new(output);
     writer.extend(rows)?;
     writer.finish()
+}
+
+/// What the model says of the requests that are to be asked.
+fn ask<T: Real>(
+    inputs: &Inputs,
+    requests: &[Request],
+    sampler: Option<&Sampler>,
+    output: &Output,
+    context: &Context,
+) -> Result<Vec<Extraction>> {
+    let (loaded, subject) = load_subject::<T>(&inputs.model)?;
+    check_tokens(requests, loaded.model.spec.vocab)?;
+    output.add_subject(subject);
+    let requests = &requests[context.range(requests.len())];
+
+    let meter = context.meter("extract", requests.len() as u64);
+    let mut rows = Vec::with_capacity(requests.len());
+    let sweep = Sweep::new(&loaded.model, &[Intervention::NONE], None, false, context.batch)?;
+    sweep.run(requests, &mut |request, answers| {
+        let matched = answers[0].matched(&request.continuation);
+        rows.push(Extraction {
+            request: request.request,
+            role: "dropped".to_string(),
+            seen: request.seen,
+            prefix: Some(request.context.len() as u32),
+            matched: matched as u32,
+            exact_match: matched == request.continuation.len(),
+            logprob: answers[0].logprob(),
+            sampled: None,
+        });
+        meter.add(1);
+        Ok(())
+    })?;
+    if let Some(sampler) = sampler {
+        let none = [Intervention::NONE];
+        let chances = sampled(&loaded.model, requests, &none, None, sampler, context.batch)?;
+        for (row, chances) in rows.iter_mut().zip(chances) {
+            row.sampled = Some(chances[0].iter().sum());
+        }
+    }
+    Ok(rows)
+}
+
+/// What was said of them part by part.
+fn read_shards(shards: &[PathBuf], requests: &[Request]) -> Result<Vec<Extraction>> {
+    let mut rows: Vec<Extraction> = Vec::with_capacity(requests.len());
+    for shard in shards {
+        rows.append(&mut read(shard)?);
+    }
+    let same = rows.len() == requests.len()
+        && rows.iter().zip(requests).all(|(row, request)| row.request == request.request);
+    ensure!(same, Misfit("the parts do not hold every request once".to_string()));
+    Ok(rows)
 }

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use anyhow::{Context as _, Result, ensure};
 use clap::Args;
 use rote_artifact::tables::{Item, Outcome, Request};
-use rote_artifact::{Misfit, TableWriter, read};
+use rote_artifact::{Misfit, TableWriter, join, read};
 use rote_engine::{Sweep, attention_means, check_tokens, load_subject, sampled};
 use rote_model::{Real, Sampler};
 use rote_plan::unfold;
@@ -66,6 +66,7 @@ impl Stage for Intervene {
     const ABOUT: &'static str = "Answers every request under every intervention";
     const EXAMPLE: &'static str = "rote-intervene --model data/demo/gpt_neox --requests memorized \
                                    --change attn.identity@each --generate --out outcomes";
+    const SHARDS: bool = true;
     type Inputs = Inputs;
     type Params = Params;
 
@@ -78,6 +79,10 @@ impl Stage for Intervene {
 }
 
 fn run<T: Real>(inputs: &Inputs, params: &Params, output: &Output, context: &Context) -> Result<()> {
+    if let Some(shards) = context.shards() {
+        join::<Outcome>(shards, output)?;
+        return join::<Item>(shards, output);
+    }
     let sampler = match (params.temperature, params.top_k, params.top_p) {
         (None, None, None) => None,
         (temperature, top_k, top_p) => {
@@ -94,6 +99,7 @@ fn run<T: Real>(inputs: &Inputs, params: &Params, output: &Output, context: &Con
     let means =
         inputs.reference.as_deref().map(|folder| attention_means::<T>(folder, &model.spec)).transpose()?;
 
+    let requests = &requests[context.range(requests.len())];
     let names: Vec<String> = changes.iter().map(ToString::to_string).collect();
     let mut outcomes = TableWriter::<Outcome>::new(output);
     let mut items = TableWriter::<Item>::new(output);

@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 use rote_artifact::Misfit;
-use rote_plan::{Action, Intervention, Module, Span};
+use rote_plan::{Action, Heads, Intervention, Module, Span};
 
 /// What an intervention does, as far as figures need to know.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -29,6 +29,8 @@ pub struct Change {
     /// Its sort.
     pub sort: Sort,
     first: u32,
+    /// Block and head, where one head alone is bypassed.
+    pub head: Option<(u32, u32)>,
     /// Short, for a point of a figure: `3`, `6–7`, `3:h1`, `zero 3`.
     pub label: String,
     /// As in the tables.
@@ -44,15 +46,21 @@ impl Change {
         let change: Intervention =
             text.parse().map_err(|error| Misfit(format!("column change: {error:#}")))?;
         let first = change.first_block(u32::MAX as usize).map_or(0, |block| block as u32);
+        let head = match change.parts.as_slice() {
+            [part] if part.module == Module::Attn && part.action == Action::Identity => {
+                let head = match &part.heads {
+                    Some(Heads::Named(heads)) => single(heads),
+                    _ => None,
+                };
+                single(&part.blocks).zip(head)
+            }
+            _ => None,
+        };
         let (sort, label) = match change.parts.as_slice() {
             [] => (Sort::None, "none".to_string()),
             [part] => {
                 let blocks = part.blocks.to_string().replace('-', "–");
-                let single = match &part.blocks {
-                    Span::Some(set) if set.len() == 1 => set.first().copied(),
-                    _ => None,
-                };
-                match (part.module, part.action, &part.heads, single) {
+                match (part.module, part.action, &part.heads, single(&part.blocks)) {
                     (Module::Attn, Action::Identity, None, Some(block)) => (Sort::Block(block), blocks),
                     (Module::Attn, Action::Identity, None, None) => (Sort::Set, blocks),
                     (Module::Attn, Action::Identity, Some(heads), _) => {
@@ -78,7 +86,7 @@ impl Change {
             }
             _ => (Sort::Other, text.to_string()),
         };
-        Ok(Change { sort, first, label, text: text.to_string() })
+        Ok(Change { sort, first, head, label, text: text.to_string() })
     }
 
     /// For prose: `block 3`, `blocks 6–7`, `head 3:h1`, or the text itself.
@@ -96,6 +104,13 @@ impl Change {
     /// Whether attention is bypassed and nothing else is done.
     pub fn is_bypass(&self) -> bool {
         matches!(self.sort, Sort::Block(_) | Sort::Set | Sort::Heads)
+    }
+}
+
+fn single(span: &Span) -> Option<u32> {
+    match span {
+        Span::Some(set) if set.len() == 1 => set.first().copied(),
+        _ => None,
     }
 }
 
@@ -118,6 +133,11 @@ mod tests {
         check("attn.zero@5", Sort::Zero(5), "zero 5");
         check("mlp.zero@5", Sort::Mlp(5), "mlp 5");
         check("attn.mean@5", Sort::Other, "attn.mean@5");
+        let head = |text: &str| Change::new(text).unwrap().head;
+        assert_eq!(
+            [head("attn.identity@5:h3"), head("attn.identity@5"), head("attn.zero@5:h3")],
+            [Some((5, 3)), None, None]
+        );
         assert!(rote_stage::exit_code(&Change::new("attn.upside-down@1").unwrap_err()) == 3);
     }
 

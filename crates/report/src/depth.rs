@@ -1,5 +1,5 @@
-//! Bounds and measured differences against depth: one drawing at the bypassed block, one at the last block, one of
-//! how much a difference grows between them; and what can be said about them in a sentence.
+//! Depth: measured differences, bounds and the first-order estimate against the bypassed block; and what the
+//! measured ones say in this model, a sentence each.
 
 use std::collections::BTreeMap;
 
@@ -7,7 +7,8 @@ use crate::change::Change;
 use crate::figure::{Axis, Figure, Panel, Point};
 use crate::figures::{block_axis, over_blocks, panel};
 use crate::frames;
-use crate::number::plain;
+use crate::number::{percent, plain};
+use crate::reach::{Middle, Reached};
 use crate::scale;
 use crate::study::{Model, Study};
 use crate::theorem::{self, Place, theorem};
@@ -26,6 +27,10 @@ pub struct Depth {
     pub local: BTreeMap<u32, f64>,
     /// At the output of the last block.
     pub last: BTreeMap<u32, f64>,
+    /// Growth from one to the other; of positions, where these were given, else of the medians.
+    pub growth: BTreeMap<u32, f64>,
+    /// The difference at the last block over the norm of the unchanged state there; where it was given.
+    pub relative: BTreeMap<u32, f64>,
 }
 
 fn groups<'a>(
@@ -40,7 +45,6 @@ fn groups<'a>(
             && group.block == block as i32
             && theorem.place == place
             && !theorem.logarithmic
-            && !theorem.measured_only
     })
 }
 
@@ -52,33 +56,36 @@ fn last_block(model: &Model) -> u32 {
 pub fn measured(model: &Model) -> Depth {
     let mut depth = Depth::default();
     for (block, change) in model.blocks() {
-        // Every theorem of a place measures the same difference; an equality is the surest to be there.
-        if let Some(group) = groups(model, change, Place::Local, block).next() {
-            depth.local.insert(block, group.measured);
+        if let Some(reached) = model.reached.get(&change.text) {
+            let middle = |into: &mut BTreeMap<u32, f64>, middle: Option<Middle>| {
+                into.extend(middle.map(|middle| (block, middle.median)));
+            };
+            middle(&mut depth.local, reached.local);
+            middle(&mut depth.last, reached.output);
+            middle(&mut depth.growth, reached.amplification);
+            middle(&mut depth.relative, reached.relative);
+            continue;
         }
-        let at_last = groups(model, change, Place::Output, last_block(model))
-            .find(|group| group.bound.starts_with("out."));
-        if let Some(group) = at_last {
-            depth.last.insert(block, group.measured);
-        }
+        // Every theorem of a place measures the same difference.
+        let local = groups(model, change, Place::Local, block).next().map(|group| group.measured);
+        let last = groups(model, change, Place::Output, last_block(model))
+            .find(|group| group.bound.starts_with("out."))
+            .map(|group| group.measured);
+        depth.local.extend(local.map(|local| (block, local)));
+        depth.last.extend(last.map(|last| (block, last)));
+        let growth = local.zip(last).filter(|(local, _)| *local > 0.0);
+        depth.growth.extend(growth.map(|(local, last)| (block, last / local)));
     }
     depth
 }
 
-fn log_axis(label: &str) -> Axis {
-    Axis { label: label.into(), spread: scale::Spread::Log, range: None, percent: false }
+/// An axis on which equal ratios are equal distances.
+pub fn log_axis(label: &str) -> Axis {
+    Axis { label: label.into(), spread: scale::Spread::Log, ..Axis::default() }
 }
 
-fn point(x: f64, y: f64, change: &Change, n: u64) -> Option<Point> {
-    (y > 0.0 && y.is_finite()).then(|| Point {
-        x,
-        y,
-        y_interval: None,
-        x_interval: None,
-        n: Some(n),
-        of: change.text.clone(),
-        label: None,
-    })
+fn point(x: f64, y: f64, change: &Change, n: Option<u64>) -> Option<Point> {
+    (y > 0.0 && y.is_finite()).then(|| Point { x, y, n, of: change.text.clone(), ..Point::default() })
 }
 
 fn place_panel(model: &Model, place: Place, y: &str) -> Option<Panel> {
@@ -94,15 +101,32 @@ fn place_panel(model: &Model, place: Place, y: &str) -> Option<Panel> {
     names.sort_by_key(|name| theorem::rank(name));
     names.dedup();
     let mut series = vec![over_blocks("measured", 0, None, model.blocks(), |x, change| {
-        point(x, *real.get(&(x as u32))?, change, 0).map(|point| Point { n: None, ..point })
+        point(x, *real.get(&(x as u32))?, change, None)
     })];
     for (index, name) in names.iter().enumerate() {
         series.push(over_blocks(&theorem(name).label, 1 + index % 7, None, model.blocks(), |x, change| {
             let group = groups(model, change, place, at(x as u32)).find(|group| group.bound == *name)?;
-            point(x, group.value, change, group.n)
+            point(x, group.value, change, Some(group.n))
         }));
     }
     panel(&model.label, block_axis(model), log_axis(y), series)
+}
+
+/// Final difference, estimate and the trajectory's bound, each over the norm of the state it is a difference of.
+fn relative_panel(model: &Model) -> Option<Panel> {
+    let of = |name: &str, style: usize, pick: fn(&Reached) -> Option<Middle>| {
+        over_blocks(name, style, None, model.blocks(), |x, change| {
+            let middle = pick(model.reached.get(&change.text)?)?;
+            point(x, middle.median, change, Some(middle.n))
+        })
+    };
+    let series = vec![
+        of("measured", 0, |reached| reached.relative),
+        of("E trajectory", 1, |reached| reached.bound_relative),
+        of("estimate, no bound", 4, |reached| reached.estimate_relative),
+    ];
+    let label = "final difference over the norm of the final state (log scale)";
+    panel(&model.label, block_axis(model), log_axis(label), series)
 }
 
 /// The figure.
@@ -118,29 +142,21 @@ pub fn bounds(study: &Study) -> Figure {
     let last = each(|model| {
         place_panel(model, Place::Output, "difference at the last block, median over positions (log scale)")
     });
-    let growth = each(|model| {
-        let depth = measured(model);
-        let series = over_blocks("growth", 2, None, model.blocks(), |x, change| {
-            let block = x as u32;
-            point(x, depth.last.get(&block)? / depth.local.get(&block)?, change, 0)
-                .map(|point| Point { n: None, ..point })
-        });
-        let label = "median difference at the last block over that at the bypassed one (log scale)";
-        panel(&model.label, block_axis(model), log_axis(label), vec![series])
-    });
     Figure {
         name: "bounds",
-        title: "How large the difference is, and what can be proven about it".into(),
+        title: "What can be proven about the difference, beside what it is".into(),
         caption: format!(
-            "Norm of the difference that bypassing one block makes, in units of the residual stream: measured, \
-             and as bounded by each theorem. {WARNING}"
+            "Norm of the difference that bypassing one block makes, in units of the residual stream and relative to \
+             its norm at the end: measured, as bounded by each theorem, and by a first-order estimate, which is no \
+             bound and may lie on either side. {WARNING}"
         ),
         columns: ("block", "difference"),
-        panels: local.chain(last).chain(growth).collect(),
+        from: &["bounds"],
+        panels: local.chain(last).chain(each(relative_panel)).collect(),
     }
 }
 
-/// What the measured differences say about depth, in sentences.
+/// What the measured differences say about depth: one sentence on growth, one on what is left at the end.
 pub fn sentences(model: &Model) -> Vec<String> {
     let depth = measured(model);
     let n_blocks = model.n_blocks();
@@ -148,12 +164,6 @@ pub fn sentences(model: &Model) -> Vec<String> {
         return Vec::new();
     }
     let half = n_blocks / 2;
-    let growth: BTreeMap<u32, f64> = depth
-        .local
-        .iter()
-        .filter(|(_, local)| **local > 0.0)
-        .filter_map(|(block, local)| Some((*block, depth.last.get(block)? / local)))
-        .collect();
     let halves = |values: &BTreeMap<u32, f64>| -> Option<(f64, f64)> {
         let of = |early: bool| {
             let logs: Vec<f64> = values
@@ -166,7 +176,7 @@ pub fn sentences(model: &Model) -> Vec<String> {
         Some((of(true)?, of(false)?))
     };
     let mut sentences = Vec::new();
-    if let Some((early, late)) = halves(&growth) {
+    if let Some((early, late)) = halves(&depth.growth) {
         let verb = match early {
             _ if early > ALIKE => "grow",
             _ if early < 1.0 / ALIKE => "shrink",
@@ -185,9 +195,12 @@ pub fn sentences(model: &Model) -> Vec<String> {
             ratio if ratio > ALIKE => "end larger",
             _ => "end about as large as early ones",
         };
+        let relative = halves(&depth.relative).map_or(String::new(), |(early, late)| {
+            format!(", which is {} and {} of the norm of the state there", percent(early), percent(late))
+        });
         sentences.push(format!(
             "Differences made late {verb}: at the last block {} for the first {half} blocks bypassed and {} for the \
-             others.",
+             others{relative}.",
             plain(early),
             plain(late)
         ));

@@ -6,9 +6,10 @@ use crate::place;
 use crate::scale::{Scale, Spread};
 use crate::svg::{Anchor, Svg, escape, width};
 use crate::theme;
+use crate::tiles;
 
 /// One axis.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Axis {
     /// What it shows, with its unit.
     pub label: String,
@@ -18,10 +19,12 @@ pub struct Axis {
     pub range: Option<(f64, f64)>,
     /// Whether numbers are shares, shown as percent.
     pub percent: bool,
+    /// Whether it counts things: ticks at whole numbers only.
+    pub whole: bool,
 }
 
 /// One number of a figure.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Point {
     /// Across.
     pub x: f64,
@@ -37,6 +40,24 @@ pub struct Point {
     pub of: String,
     /// Text beside it.
     pub label: Option<String>,
+    /// A third number, for cells.
+    pub z: Option<f64>,
+    /// What else is to be said of it, in the CSV and when pointed at.
+    pub note: String,
+}
+
+/// How points are drawn.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Draw {
+    /// Marks, neighbours joined; the name stands beside the last.
+    #[default]
+    Line,
+    /// Marks alone, named in a key above.
+    Marks,
+    /// Columns, each series on top of the one before, named in a key above.
+    Columns,
+    /// A cell per point, the darker the larger its third number.
+    Cells,
 }
 
 /// Points that belong together.
@@ -46,8 +67,8 @@ pub struct Series {
     pub name: String,
     /// Mark and colour.
     pub style: usize,
-    /// Whether neighbours are joined.
-    pub joined: bool,
+    /// How it is drawn.
+    pub draw: Draw,
     /// A dashed rule at the value of the unchanged model.
     pub rule: Option<f64>,
     /// Its points.
@@ -80,11 +101,13 @@ pub struct Figure {
     pub caption: String,
     /// Names of the two quantities, for the CSV.
     pub columns: (&'static str, &'static str),
+    /// Flags of the artifacts that the numbers are from.
+    pub from: &'static [&'static str],
     /// Panels; none where nothing was measured.
     pub panels: Vec<Panel>,
 }
 
-const WIDTH: f64 = 480.0;
+pub(crate) const WIDTH: f64 = 480.0;
 const HEIGHT: f64 = 320.0;
 const TOP: f64 = 46.0;
 const BOTTOM: f64 = 44.0;
@@ -97,7 +120,12 @@ impl Figure {
     /// Every number, in the order drawn.
     pub fn csv(&self) -> String {
         let (x, y) = self.columns;
-        let mut csv = format!("panel,series,of,{x},{y},{y}_low,{y}_high,{x}_low,{x}_high,n\n");
+        let mut csv = format!("panel,series,of,{x},{y},{y}_low,{y}_high,{x}_low,{x}_high,n");
+        let points = || self.panels.iter().flat_map(Panel::points);
+        let (third, noted) =
+            (points().any(|point| point.z.is_some()), points().any(|point| !point.note.is_empty()));
+        csv.push_str(if third { ",value" } else { "" });
+        csv.push_str(if noted { ",note\n" } else { "\n" });
         for panel in &self.panels {
             for series in &panel.series {
                 for point in &series.points {
@@ -105,7 +133,7 @@ impl Figure {
                         Some((low, high)) => format!("{low},{high}"),
                         None => ",".to_string(),
                     };
-                    let _ = writeln!(
+                    let _ = write!(
                         csv,
                         "{},{},{},{},{},{},{},{}",
                         quoted(&panel.title),
@@ -117,6 +145,13 @@ impl Figure {
                         interval(point.x_interval),
                         point.n.map(|n| n.to_string()).unwrap_or_default(),
                     );
+                    if third {
+                        let _ = write!(csv, ",{}", point.z.map(|z| z.to_string()).unwrap_or_default());
+                    }
+                    if noted {
+                        let _ = write!(csv, ",{}", quoted(&point.note));
+                    }
+                    csv.push('\n');
                 }
             }
         }
@@ -125,7 +160,8 @@ impl Figure {
 
     /// Where plots end and names of series begin: the same for all panels, so that they compare.
     fn right(&self) -> f64 {
-        let joined = self.panels.iter().flat_map(|panel| &panel.series).filter(|series| series.joined);
+        let joined =
+            self.panels.iter().flat_map(|panel| &panel.series).filter(|series| series.draw == Draw::Line);
         let widest = joined.map(|series| width(&series.name, LABEL)).fold(6.0, f64::max);
         WIDTH - widest.min(150.0) - 18.0
     }
@@ -203,6 +239,12 @@ impl Axis {
 
     fn ticks(&self, scale: &Scale, count: usize) -> Vec<(f64, String)> {
         let mut ticks = scale.ticks(count);
+        if self.whole {
+            ticks.retain(|(value, _)| value.fract().abs() < 1e-9);
+            for (value, text) in &mut ticks {
+                *text = format!("{value:.0}");
+            }
+        }
         if self.percent {
             for (value, text) in &mut ticks {
                 *text = format!("{:.0}", *value * 100.0).replace('-', "−");
@@ -226,6 +268,10 @@ impl Panel {
         for series in &self.series {
             let _ = write!(text, " {}:", series.name);
             for point in &series.points {
+                if let Some(z) = point.z {
+                    let _ = write!(text, " {} {};", point.of, crate::number::percent(z));
+                    continue;
+                }
                 let y = if self.y.percent {
                     crate::number::percent(point.y)
                 } else {
@@ -239,7 +285,7 @@ impl Panel {
 
     fn draw(&self, right: f64) -> String {
         let mut svg = Svg::default();
-        let keyed = self.series.iter().any(|series| !series.joined);
+        let keyed = self.series.iter().any(|series| matches!(series.draw, Draw::Marks | Draw::Columns));
         let top = if keyed { TOP + KEY } else { TOP };
         let (left, bottom) = (LEFT, HEIGHT - BOTTOM);
         let xs = self.points().flat_map(|point| {
@@ -278,7 +324,7 @@ impl Panel {
         }
         let at = |index: usize, point: &Point| {
             // Series that share their x stand a little apart, so that their bars can be told.
-            let apart = if self.series[index].joined && self.series.len() > 1 {
+            let apart = if self.series[index].draw == Draw::Line && self.series.len() > 1 {
                 (index as f64 - (self.series.len() - 1) as f64 / 2.0) * 2.6
             } else {
                 0.0
@@ -296,13 +342,16 @@ impl Panel {
                     svg.line(&class, (x.at(low), place.1), (x.at(high), place.1));
                 }
             }
-            if series.joined {
+            if series.draw == Draw::Line {
                 let places: Vec<_> = series.points.iter().map(|point| at(index, point)).collect();
                 svg.path(&format!("line s{}", series.style), &places);
             }
         }
         let mut marks = Vec::new();
-        for (index, series) in self.series.iter().enumerate().rev() {
+        tiles::columns(self, &x, &y, &mut svg);
+        tiles::cells(self, &x, &y, &mut svg);
+        let marked = self.series.iter().enumerate().rev();
+        for (index, series) in marked.filter(|(_, series)| matches!(series.draw, Draw::Line | Draw::Marks)) {
             for point in &series.points {
                 let place = at(index, point);
                 let data = format!(" data-x=\"{}\" data-y=\"{}\"", point.x, point.y);
@@ -332,7 +381,7 @@ impl Panel {
     }
 
     /// What is shown when a mark is pointed at.
-    fn hint(&self, series: &Series, point: &Point) -> String {
+    pub(crate) fn hint(&self, series: &Series, point: &Point) -> String {
         let write = |axis: &Axis, value: f64| {
             if axis.percent { crate::number::percent(value) } else { crate::number::plain(value) }
         };
@@ -343,16 +392,24 @@ impl Panel {
         if let Some(n) = point.n {
             let _ = write!(text, ", n {n}");
         }
+        if !point.note.is_empty() {
+            let _ = write!(text, ", {}", point.note);
+        }
         text
     }
 
     /// Marks and names of unjoined series, in a row above the plot.
     fn key(&self, svg: &mut Svg) {
         let mut x = LEFT + 4.0;
-        for series in self.series.iter().filter(|series| !series.joined) {
-            svg.mark(series.style, (x, 44.0), "", "");
+        for series in self.series.iter().filter(|series| matches!(series.draw, Draw::Marks | Draw::Columns)) {
+            match series.draw {
+                Draw::Columns => {
+                    svg.rect(&format!("fill s{}", series.style), (x - 4.0, 40.0), (8.0, 8.0), "", "")
+                }
+                _ => svg.mark(series.style, (x, 44.0), "", ""),
+            }
             svg.text("soft", (x + 8.0, 48.0), Anchor::Start, &series.name);
-            x += 8.0 + width(&series.name, 11.0) + 16.0;
+            x += 8.0 + width(&series.name, 11.0) + 24.0;
         }
     }
 
@@ -362,7 +419,7 @@ impl Panel {
             .series
             .iter()
             .enumerate()
-            .filter(|(_, series)| series.joined)
+            .filter(|(_, series)| series.draw == Draw::Line)
             .filter_map(|(index, series)| Some((at(index, series.points.last()?), series)))
             .collect();
         let heights: Vec<f64> = wanted.iter().map(|(place, _)| place.1).collect();

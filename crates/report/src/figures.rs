@@ -1,11 +1,11 @@
-//! The figures about recall and benchmarks: which numbers go into which drawing.
+//! The list of figures, and those against the bypassed block: recall, benchmarks, losses, entropy.
 
 use rote_artifact::tables::Summary;
 
-use crate::change::{Change, Sort};
-use crate::figure::{Axis, Figure, Panel, Point, Series};
+use crate::change::Change;
+use crate::figure::{Axis, Draw, Figure, Panel, Point, Series};
 use crate::scale::Spread;
-use crate::study::{Loss, Model, Study, wilson};
+use crate::study::{Loss, Model, Study};
 use crate::suite::{Class, falls_with_skill, metric_title};
 
 /// Names of the figures, in the order of the page.
@@ -14,43 +14,53 @@ pub fn all(study: &Study) -> Vec<Figure> {
         memorization(study),
         benchmarks(study),
         losses(study),
-        trade_off(study),
-        times_seen(study),
+        crate::curves::trade_off(study),
+        crate::heads::heads(study),
+        crate::curves::prefix(study),
+        crate::curves::times_seen(study),
         entropy(study),
+        crate::motion::displacement(study),
+        crate::motion::direct_share(study),
+        crate::motion::certificates(study),
         crate::depth::bounds(study),
+        crate::tightness::tightness(study),
     ]
 }
 
 pub(crate) fn block_axis(model: &Model) -> Axis {
     let last = f64::from(model.n_blocks().max(1) - 1);
-    Axis { label: "bypassed block".into(), spread: Spread::Linear, range: Some((0.0, last)), percent: false }
+    Axis { label: "bypassed block".into(), range: Some((0.0, last)), whole: true, ..Axis::default() }
 }
 
-fn share_axis(label: &str) -> Axis {
-    Axis { label: label.into(), spread: Spread::Linear, range: Some((0.0, 1.0)), percent: true }
+pub(crate) fn share_axis(label: &str) -> Axis {
+    Axis {
+        label: label.into(),
+        spread: Spread::Linear,
+        range: Some((0.0, 1.0)),
+        percent: true,
+        ..Axis::default()
+    }
 }
 
-fn from_row(x: f64, change: &Change, row: &Summary) -> Point {
+pub(crate) fn from_row(x: f64, change: &Change, row: &Summary) -> Point {
     Point {
         x,
         y: row.value,
         y_interval: row.ci_low.zip(row.ci_high),
-        x_interval: None,
         n: Some(u64::from(row.n)),
         of: change.text.clone(),
-        label: None,
+        ..Point::default()
     }
 }
 
-fn from_loss(x: f64, change: &Change, loss: Loss) -> Point {
+pub(crate) fn from_loss(x: f64, change: &Change, loss: Loss) -> Point {
     Point {
         x,
         y: loss.value,
         y_interval: Some((loss.low, loss.high)),
-        x_interval: None,
         n: Some(u64::from(loss.n)),
         of: change.text.clone(),
-        label: None,
+        ..Point::default()
     }
 }
 
@@ -66,7 +76,7 @@ pub(crate) fn over_blocks<'a>(
         .filter_map(|(block, change)| point(f64::from(block), change))
         .filter(|point| point.y.is_finite())
         .collect();
-    (!points.is_empty()).then(|| Series { name: name.to_string(), style, joined: true, rule, points })
+    (!points.is_empty()).then(|| Series { name: name.to_string(), style, draw: Draw::Line, rule, points })
 }
 
 pub(crate) fn panel(title: &str, x: Axis, y: Axis, series: Vec<Option<Series>>) -> Option<Panel> {
@@ -112,6 +122,7 @@ fn memorization(study: &Study) -> Figure {
                   block's attention output is set to zero instead (hollow squares). Bars are 95 % intervals."
                 .into(),
         columns: ("block", "share"),
+        from: &["scores"],
         panels: panels.collect(),
     }
 }
@@ -150,8 +161,7 @@ fn benchmarks(study: &Study) -> Figure {
         let y = Axis {
             label: "perplexity (log scale, lower is better)".into(),
             spread: Spread::Log,
-            range: None,
-            percent: false,
+            ..Axis::default()
         };
         panel(&model.label, block_axis(model), y, styles(model, true))
     });
@@ -163,6 +173,7 @@ fn benchmarks(study: &Study) -> Figure {
                   95 % intervals."
                 .into(),
         columns: ("block", "score"),
+        from: &["scores"],
         panels: accuracy.chain(perplexity).collect(),
     }
 }
@@ -176,9 +187,15 @@ fn short(metric: &str) -> &str {
     }
 }
 
-fn loss_axis(label: &str, losses: impl Iterator<Item = Loss>) -> Axis {
+pub(crate) fn loss_axis(label: &str, losses: impl Iterator<Item = Loss>) -> Axis {
     let low = losses.map(|loss| loss.low).filter(|low| low.is_finite()).fold(0.0, f64::min).max(-1.0);
-    Axis { label: label.into(), spread: Spread::Linear, range: Some((low * 1.05, 1.0)), percent: true }
+    Axis {
+        label: label.into(),
+        spread: Spread::Linear,
+        range: Some((low * 1.05, 1.0)),
+        percent: true,
+        ..Axis::default()
+    }
 }
 
 fn losses(study: &Study) -> Figure {
@@ -191,6 +208,9 @@ fn losses(study: &Study) -> Figure {
         let has = |class| model.suites().iter().any(|suite| suite.class == class && !model.guesses(suite));
         let series = vec![
             over_blocks("recall", 0, None, model.blocks(), |x, change| {
+                Some(from_loss(x, change, model.recall_loss(&change.text)?))
+            }),
+            over_blocks("recall, zeroed", 5, None, model.zeros(), |x, change| {
                 Some(from_loss(x, change, model.recall_loss(&change.text)?))
             }),
             has(Class::Reasoning)
@@ -214,150 +234,13 @@ fn losses(study: &Study) -> Figure {
         title: "Relative losses: recall, reasoning tasks, language tasks".into(),
         caption: "Relative loss: (unchanged − bypassed) / unchanged, of exact match and of accuracy; for \
                   perplexities 1 − unchanged / bypassed, which is the relative loss of the geometric mean of the \
-                  probability given to the true text. Tasks of a kind are averaged. A task at which the unchanged model is not above guessing is left out. An accuracy cannot fall much \
+                  probability given to the true text. Control: recall when the block's attention output is set to \
+                  zero instead (hollow squares). Tasks of a kind are averaged. A task at which the unchanged model is not above guessing is left out. An accuracy cannot fall much \
                   below guessing, so a task near guessing shows little loss whatever is done to the model."
             .into(),
         columns: ("block", "loss"),
+        from: &["scores"],
         panels: panels.collect(),
-    }
-}
-
-fn trade_off(study: &Study) -> Figure {
-    let panels = study.models.iter().filter_map(|model| {
-        let points = model.trade_off();
-        let best = model.best().map(|best| best.0.text.clone());
-        let group = |name: &str, style: usize, belongs: fn(Sort) -> bool| {
-            let mut points: Vec<_> = points
-                .iter()
-                .filter(|(change, recall, general)| {
-                    belongs(change.sort) && recall.value.is_finite() && general.value.is_finite()
-                })
-                .map(|(change, recall, general)| Point {
-                    x: general.value,
-                    x_interval: Some((general.low, general.high)),
-                    label: Some(change.label.clone()),
-                    ..from_loss(0.0, change, *recall)
-                })
-                .collect();
-            // The best set is labelled first: it must find its place.
-            points.sort_by_key(|point| Some(&point.of) != best.as_ref());
-            (!points.is_empty()).then(|| Series {
-                name: name.into(),
-                style,
-                joined: false,
-                rule: None,
-                points,
-            })
-        };
-        let series = vec![
-            group("one block", 0, |sort| matches!(sort, Sort::Block(_))),
-            group("several blocks", 2, |sort| sort == Sort::Set),
-            group("heads", 3, |sort| sort == Sort::Heads),
-            group("attention zeroed", 5, |sort| matches!(sort, Sort::Zero(_))),
-            group("MLP zeroed", 6, |sort| matches!(sort, Sort::Mlp(_))),
-            group("other", 4, |sort| sort == Sort::Other),
-        ];
-        let x = loss_axis("mean relative loss on the benchmarks", points.iter().map(|point| point.2));
-        let y = loss_axis("relative loss of recall", points.iter().map(|point| point.1));
-        panel(&model.label, x, y, series).map(|panel| Panel { diagonal: true, ..panel })
-    });
-    Figure {
-        name: "trade-off",
-        title: "Recall lost against general ability lost".into(),
-        caption: "Each point is one intervention; numbers are blocks. Upper left: recall goes and ability stays. \
-                  On the thin line both lose the same share. Points without a label found no room for one; all \
-                  are in the table."
-            .into(),
-        columns: ("benchmark_loss", "recall_loss"),
-        panels: panels.collect(),
-    }
-}
-
-/// The bypasses that the curves against times seen show: best trade-off, most and least recall lost.
-pub(crate) fn telling(model: &Model) -> Vec<&Change> {
-    let mut blocks: Vec<_> = model
-        .blocks()
-        .filter_map(|(_, change)| Some((change, model.recall_loss(&change.text)?.value)))
-        .collect();
-    blocks.sort_by(|a, b| b.1.total_cmp(&a.1));
-    let ends = [blocks.first(), blocks.last()].into_iter().flatten().map(|(change, _)| *change);
-    let mut telling: Vec<&Change> = Vec::new();
-    for change in model.best().map(|best| best.0).into_iter().chain(ends) {
-        if !telling.contains(&change) {
-            telling.push(change);
-        }
-    }
-    telling
-}
-
-fn times_seen(study: &Study) -> Figure {
-    let panels = study.models.iter().filter_map(|model| {
-        let counts = model.seen_counts();
-        let role = model.role()?;
-        if counts.len() < 2 {
-            return None;
-        }
-        let changed = telling(model);
-        let none = model.changes.first();
-        let series = none.into_iter().chain(changed).enumerate().map(|(style, change)| {
-            let points: Vec<_> =
-                counts.iter().filter_map(|&seen| seen_point(model, role, change, seen)).collect();
-            let name = if change.sort == Sort::None { "unchanged".to_string() } else { change.phrase() };
-            (!points.is_empty()).then_some(Series { name, style, joined: true, rule: None, points })
-        });
-        let x = Axis {
-            label: "times shown in training".into(),
-            spread: Spread::Doublings,
-            range: None,
-            percent: false,
-        };
-        panel(&model.label, x, share_axis("share of all records recited exactly"), series.collect())
-    });
-    Figure {
-        name: "times-seen",
-        title: "Recall against how often a text was seen in training".into(),
-        caption: "Exact match by the number of times a record was shown in training: the unchanged model, and \
-                  the bypasses with the best trade-off, with the most and with the least recall lost. Where only \
-                  recited records were tested under a bypass, those the unchanged model does not recite count as \
-                  not recited. Bars are 95 % intervals."
-            .into(),
-        columns: ("times_seen", "share"),
-        panels: panels.collect(),
-    }
-}
-
-/// Recall among all records seen so often.
-fn seen_point(model: &Model, role: &str, change: &Change, seen: u32) -> Option<Point> {
-    let x = f64::from(seen);
-    let row = model.row(&change.text, "memorization", role, Some(seen), "exact_match");
-    let Some(&(asked, exact)) = model.recited.get(&Some(seen)) else {
-        return Some(from_row(x, change, row?));
-    };
-    let share = exact as f64 / asked as f64;
-    let whole = Point {
-        x,
-        y: share,
-        y_interval: Some(wilson(exact, asked)),
-        x_interval: None,
-        n: Some(asked),
-        of: change.text.clone(),
-        label: None,
-    };
-    if change.sort == Sort::None {
-        return Some(whole);
-    }
-    if role == "candidate" {
-        return Some(from_row(x, change, row?));
-    }
-    // The group holds recited records only: its share is one of those, not of all.
-    match row {
-        Some(row) => Some(Point {
-            y: share * row.value,
-            y_interval: row.ci_low.zip(row.ci_high).map(|(low, high)| (share * low, share * high)),
-            ..whole
-        }),
-        None if exact == 0 => Some(whole),
-        None => None,
     }
 }
 
@@ -377,8 +260,7 @@ fn entropy(study: &Study) -> Figure {
         let y = Axis {
             label: "completion entropy, nats per token".into(),
             spread: Spread::Linear,
-            range: None,
-            percent: false,
+            ..Axis::default()
         };
         panel(&model.label, block_axis(model), y, series)
     });
@@ -391,6 +273,7 @@ fn entropy(study: &Study) -> Figure {
                   95 % intervals."
                 .into(),
         columns: ("block", "entropy"),
+        from: &["scores"],
         panels: panels.collect(),
     }
 }

@@ -14,9 +14,9 @@ const NOTHING: f64 = 1e-9;
 pub struct Spread {
     /// The theorem's name.
     pub bound: String,
-    /// Intervention; empty where the group spans all.
+    /// Intervention.
     pub change: String,
-    /// Block whose output differs; 0 where the group spans all.
+    /// Block whose output differs.
     pub block: i32,
     /// Positions.
     pub n: u64,
@@ -99,25 +99,13 @@ pub fn bounds_by_block(rows: &[Bound]) -> Result<Vec<Spread>> {
     read_spreads(&frame).map_err(during("grouping bounds by block"))
 }
 
-/// Per theorem, over everything.
-pub fn bounds_by_name(rows: &[Bound]) -> Result<Vec<Spread>> {
-    let frame = bound_frame(rows)
-        .and_then(|frame| {
-            let groups = frame.group_by([col("bound")]).agg(spread());
-            groups.sort(["bound"], SortMultipleOptions::default()).collect()
-        })
-        .map_err(during("grouping bounds by name"))?;
-    read_spreads(&frame).map_err(during("grouping bounds by name"))
-}
-
 fn read_spreads(frame: &DataFrame) -> PolarsResult<Vec<Spread>> {
-    let grouped = frame.column("change").is_ok();
     (0..frame.height())
         .map(|row| {
             Ok(Spread {
                 bound: text(frame, "bound", row)?,
-                change: if grouped { text(frame, "change", row)? } else { String::new() },
-                block: if grouped { frame.column("block")?.i32()?.get(row).unwrap_or(0) } else { 0 },
+                change: text(frame, "change", row)?,
+                block: frame.column("block")?.i32()?.get(row).unwrap_or(0),
                 n: whole(frame, "n", row)?,
                 value: number(frame, "value_median", row)?.unwrap_or(f64::NAN),
                 measured: number(frame, "measured_median", row)?.unwrap_or(f64::NAN),
@@ -230,7 +218,7 @@ mod tests {
         assert_eq!((spread.n, spread.n_ratio, spread.violations), (4, 3, 0));
         assert_eq!((spread.ratio_median, spread.ratio_p90), (Some(4.0), Some(5.6)));
         assert_eq!((spread.value, spread.measured), (4.0, 1.0));
-        assert_eq!(bounds_by_name(&[bound(1, 1.0, 2.0)]).unwrap()[0].violations, 1);
+        assert_eq!(bounds_by_block(&[bound(1, 1.0, 2.0)]).unwrap()[0].violations, 1);
     }
 
     #[test]

@@ -4,13 +4,14 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
-use rote_artifact::tables::{Bound, Extraction, Score, Summary};
+use rote_artifact::tables::{Bound, Extraction, Reach, Score, Summary, Tightness};
 use rote_artifact::{Misfit, read};
 use rote_store::{Manifest, Subject};
 
 use crate::change::{Change, Sort};
 use crate::frames;
 use crate::number;
+use crate::reach;
 use crate::study::{Model, Source, Study};
 
 /// Reads everything; the order in which artifacts are named does not matter.
@@ -37,16 +38,19 @@ pub fn gather(
             *exact += u64::from(row.exact_match);
         }
     }
-    let mut bound_rows: BTreeMap<Option<Subject>, Vec<Bound>> = BTreeMap::new();
+    let mut bound_rows: BTreeMap<Option<Subject>, (Vec<Bound>, Vec<Reach>)> = BTreeMap::new();
     for (path, manifest) in by_content(bounds)? {
-        take("bounds", path, &manifest, &mut models)?;
-        let rows = read::<Bound>(path).with_context(|| format!("--bounds {}", path.display()))?;
-        bound_rows.entry(manifest.subjects.first().cloned()).or_default().extend(rows);
+        let model = take("bounds", path, &manifest, &mut models)?;
+        let reading = || format!("--bounds {}", path.display());
+        let (bounds, reach) = bound_rows.entry(manifest.subjects.first().cloned()).or_default();
+        bounds.extend(read::<Bound>(path).with_context(reading)?);
+        reach.extend(read::<Reach>(path).with_context(reading)?);
+        model.tightness.extend(read::<Tightness>(path).with_context(reading)?);
     }
-    for (subject, rows) in bound_rows {
+    for (subject, (bounds, reach)) in bound_rows {
         let model = models.get_mut(&subject).expect("made when its artifact was taken");
-        model.bounds = frames::bounds_by_block(&rows)?;
-        model.tightness = frames::bounds_by_name(&rows)?;
+        model.bounds = frames::bounds_by_block(&bounds)?;
+        model.reached = reach::reached(&reach);
     }
 
     let mut models: Vec<_> = models.into_values().collect();
@@ -112,7 +116,14 @@ fn take<'a>(
 
 fn add_scores(model: &mut Model, path: &Path) -> Result<()> {
     for row in read::<Summary>(path)? {
-        let key = (row.change.clone(), row.suite.clone(), row.role.clone(), row.seen, row.metric.clone());
+        let key = (
+            row.change.clone(),
+            row.suite.clone(),
+            row.role.clone(),
+            row.seen,
+            row.prefix,
+            row.metric.clone(),
+        );
         if let Some(other) = model.rows.insert(key, row.clone())
             && other != row
         {

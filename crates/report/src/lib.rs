@@ -10,15 +10,21 @@
 
 mod answer;
 mod change;
+mod curves;
 mod depth;
 mod figure;
 mod figures;
 mod frames;
 mod gather;
+mod harness;
+mod heads;
+mod membership;
 mod missing;
+mod motion;
 mod number;
 mod page;
 mod place;
+mod reach;
 mod scale;
 mod sources;
 mod study;
@@ -28,6 +34,8 @@ mod tables;
 mod terminal;
 mod theme;
 mod theorem;
+mod tightness;
+mod tiles;
 
 use std::fs;
 use std::path::PathBuf;
@@ -35,6 +43,7 @@ use std::path::PathBuf;
 use anyhow::{Context as _, Result};
 use clap::Args;
 use rote_artifact::Misfit;
+use rote_artifact::tables::Summary;
 use rote_stage::{Context, Stage};
 use rote_store::Output;
 use serde::Serialize;
@@ -111,6 +120,25 @@ fn summary(study: &Study) -> Value {
     })
 }
 
+/// Every metric of the studied sequences under one change.
+fn memorization(model: &Model, change: &str) -> Value {
+    let rows = model.rows.values().filter(|row| {
+        row.change == change
+            && row.suite == "memorization"
+            && (Some(row.role.as_str()) == model.role() || row.role.contains('+'))
+            && row.seen.is_none()
+            && row.prefix.is_none()
+    });
+    let one = |row: &Summary| {
+        json!({
+            "value": row.value, "ci_low": row.ci_low, "ci_high": row.ci_high, "n": row.n,
+            "difference": row.difference, "difference_low": row.difference_low,
+            "difference_high": row.difference_high, "p_adjusted": row.p_adjusted,
+        })
+    };
+    rows.map(|row| (row.metric.clone(), one(row))).collect::<serde_json::Map<String, Value>>().into()
+}
+
 fn model_summary(model: &Model) -> Value {
     let recited: Vec<Value> = model
         .recited
@@ -131,6 +159,7 @@ fn model_summary(model: &Model) -> Value {
                 "exact_match": model.recall(&change.text),
                 "recall_loss": model.recall_loss(&change.text),
                 "benchmark_loss": model.general_loss(&change.text, None),
+                "memorization": memorization(model, &change.text),
                 "benchmarks": suites,
             })
         })
@@ -145,9 +174,8 @@ fn model_summary(model: &Model) -> Value {
         })),
         "recited": recited,
         "changes": rows,
-        "bounds": model.tightness.iter().map(|spread| json!({
-            "theorem": spread, "verdict": theorem::verdict(spread),
-        })).collect::<Vec<_>>(),
+        "reach": model.reached,
+        "bounds": tightness::worths(model),
         "sources": model.sources.iter().map(|source| source.content_id).collect::<Vec<_>>(),
     })
 }

@@ -35,6 +35,15 @@ pub fn sentences(study: &Study) -> Vec<String> {
             if model.zeros().next().is_none() {
                 say("the control that sets attention's output to zero".into());
             }
+            if model.prefixes().is_none() {
+                say("recall by length of the prefix (all are of one length)".into());
+            }
+            if !model.changes.iter().any(|change| change.head.is_some()) {
+                say("single heads (no attn.identity@B:hH among the interventions)".into());
+            }
+            if !crate::membership::known(model) {
+                say("whether memorized sequences can be told from controls by their probabilities".into());
+            }
             if model.seen_counts().len() < 2 {
                 say("recall by times seen in training (counts are not known)".into());
             }
@@ -59,8 +68,8 @@ pub fn sentences(study: &Study) -> Vec<String> {
         }
     }
     missing.push(
-        "For all: the losses' intervals take the unchanged model's score as known, are not corrected for the number \
-         of blocks compared, and treat benchmarks as independent."
+        "For all: intervals of mean losses treat benchmarks as independent, and those of single blocks are not \
+         widened for the number of blocks compared; the levels p in the table of results are corrected for it (Holm)."
             .into(),
     );
     missing

@@ -7,8 +7,7 @@ use crate::figure::Figure;
 use crate::number::{count, listing, whole_percent};
 use crate::study::{Model, Study};
 use crate::svg::escape;
-use crate::theorem::{INFORMATIVE, VACUOUS};
-use crate::{answer, missing, sources, tables, theme};
+use crate::{answer, membership, missing, motion, sources, tables, theme, tightness};
 
 /// The page.
 pub fn page(study: &Study, figures: &[Figure]) -> String {
@@ -24,6 +23,7 @@ pub fn page(study: &Study, figures: &[Figure]) -> String {
     for figure in figures {
         draw(figure, study, &mut html);
     }
+    html.push_str(&membership::section(study));
     if study.models.iter().any(|model| !model.rows.is_empty()) {
         html.push_str(
             "<h2 id=\"results\">All results</h2>\n<p>Each value with its 95 % interval; the number of items stands in the first row and holds below it unless said otherwise. The best \
@@ -83,6 +83,9 @@ fn draw(figure: &Figure, study: &Study, html: &mut String) {
             }
         }
     }
+    if figure.name == "displacement" {
+        depth_claim(study, html);
+    }
     html.push_str("<figure>\n<div class=\"panels\">\n");
     for index in 0..figure.panels.len() {
         html.push_str(&figure.panel_svg(index));
@@ -90,13 +93,14 @@ fn draw(figure: &Figure, study: &Study, html: &mut String) {
     let _ = writeln!(
         html,
         "</div>\n<figcaption>{} Drawing and exact numbers: <a href=\"figures/{name}.svg\">figures/{name}.svg</a>, \
-         <a href=\"figures/{name}.csv\">figures/{name}.csv</a>.</figcaption>\n</figure>",
+         <a href=\"figures/{name}.csv\">figures/{name}.csv</a>; from <a href=\"#sources\">artifacts</a> {}.</figcaption>\n</figure>",
         escape(&figure.caption),
+        sources::short(study, figure.from),
         name = figure.name
     );
     html.push_str(&tables::numbers(figure));
-    if figure.name == "bounds" {
-        tightness(study, html);
+    if figure.name == "tightness" {
+        worth(study, html);
     }
 }
 
@@ -113,21 +117,26 @@ fn best(model: &Model) -> Option<String> {
     ))
 }
 
-fn tightness(study: &Study, html: &mut String) {
+/// The claim about depth, a sentence each; from the measured differences alone.
+fn depth_claim(study: &Study, html: &mut String) {
     for model in &study.models {
-        let sentences = depth::sentences(model);
+        let mut sentences = depth::sentences(model);
+        sentences.extend(motion::sentence(model));
         if !sentences.is_empty() {
             let _ = writeln!(html, "<p>{}: {}</p>", escape(&model.label), escape(&sentences.join(" ")));
         }
     }
-    let _ = writeln!(
-        html,
-        "<p>How near each bound comes: the ratio of bound to measured value over all positions where there is a \
-         difference. A bound is called informative up to a median ratio of {}, and is said to say nothing from {} on.</p>",
-        INFORMATIVE, VACUOUS
+}
+
+fn worth(study: &Study, html: &mut String) {
+    html.push_str(
+        "<p>Lowest to highest over all interventions. A row says something where its bound is below what holds \
+         without any theorem: hidden differences below the size of the state they are taken at, margins above zero, \
+         logits below their span, nats below the logarithm of the vocabulary. A bound is informative where at least \
+         half of its rows say something, else vacuous.</p>\n",
     );
     for model in &study.models {
-        html.push_str(&tables::bounds(model));
+        html.push_str(&tightness::table(model));
     }
 }
 
@@ -138,9 +147,12 @@ fn reading() -> String {
          identity: a token attends to itself alone. Norms, MLP and residual stream stay.</dd>\n\
          <dt>Zero (<code>attn.zero@b</code>)</dt><dd>The attention module's output is set to zero instead: a control.</dd>\n\
          <dt>Exact match</dt><dd>Greedy decoding from the prefix gives the suffix token for token.</dd>\n\
-         <dt>Relative loss</dt><dd>(unchanged − changed) / unchanged. Its 95 % interval comes from differences paired by item \
-         where these were given and vary, else from the interval of the changed value; the unchanged value counts as known. A \
-         mean over benchmarks treats them as independent, and leaves out those at which the unchanged model is not above guessing.</dd>\n\
+         <dt>Relative loss</dt><dd>(unchanged − changed) / unchanged. Its 95 % interval is that of the difference from the \
+         unchanged model, a bootstrap paired by item, with the unchanged value as divisor; where that has no width \
+         (every item lost), the interval of the changed value. A mean over benchmarks treats them as independent, and \
+         leaves out those at which the unchanged model is not above guessing.</dd>\n\
+         <dt>p</dt><dd>Level of no difference from the unchanged model, from the same resamples, after Holm's correction \
+         over all interventions compared.</dd>\n\
          <dt>Words of the answer</dt><dd>A block costs recall heavily from a relative loss of {}; a bypass spares general \
          ability up to a mean loss of {} on the benchmarks; fewer than {} items are pointed out.</dd>\n</dl>\n",
         whole_percent(answer::HEAVY),

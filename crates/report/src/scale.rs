@@ -1,9 +1,10 @@
 //! `Scale`: from a number to a place on paper, and which numbers deserve a tick.
 
 /// How numbers are spread along an axis.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub enum Spread {
     /// Equal differences are equal distances.
+    #[default]
     Linear,
     /// Equal ratios are equal distances; positive numbers only.
     Log,

@@ -26,6 +26,15 @@ pub fn section(study: &Study) -> String {
     html
 }
 
+/// The artifacts given with `flags`, by the first digits of their content.
+pub fn short(study: &Study, flags: &[&str]) -> String {
+    let sources = study.models.iter().flat_map(|model| &model.sources);
+    let ids = sources
+        .filter(|source| flags.contains(&source.flag))
+        .map(|source| format!("<code>{}</code>", source.content_id.short()));
+    ids.collect::<Vec<_>>().join(", ")
+}
+
 fn subject(model: &Model) -> String {
     let Some(subject) = &model.subject else {
         return "<p>The artifacts name no model.</p>\n".to_string();

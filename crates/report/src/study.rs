@@ -2,19 +2,20 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use rote_artifact::tables::Summary;
+use rote_artifact::tables::{Summary, Tightness};
 use rote_store::{Digest, InputEntry, Subject};
 use serde_json::Value;
 
 use crate::change::{Change, Sort};
 use crate::frames::{Paired, Spread};
+use crate::reach::Reached;
 use crate::suite::{Class, Suite, falls_with_skill};
 
 /// 97.5 % quantile of the normal distribution: half of a 95 % interval, in standard errors.
 const Z: f64 = 1.959963984540054;
 
-/// Change, suite, role, times seen, metric.
-pub type RowKey = (String, String, String, Option<u32>, String);
+/// Change, suite, role, times seen, prefix, metric.
+pub type RowKey = (String, String, String, Option<u32>, Option<u32>, String);
 
 /// Change, suite, role, metric.
 pub type PairKey = (String, String, String, String);
@@ -55,8 +56,10 @@ pub struct Model {
     pub recited: BTreeMap<Option<u32>, (u64, u64)>,
     /// Bounds by theorem, intervention and block.
     pub bounds: Vec<Spread>,
-    /// Bounds by theorem.
-    pub tightness: Vec<Spread>,
+    /// How near they come, by theorem, intervention and block.
+    pub tightness: Vec<Tightness>,
+    /// What each intervention does to the states.
+    pub reached: BTreeMap<String, Reached>,
     /// Artifacts it comes from.
     pub sources: Vec<Source>,
 }
@@ -83,7 +86,7 @@ pub struct Loss {
 }
 
 impl Model {
-    /// A row of the summaries.
+    /// A row of the summaries, over all prefixes.
     pub fn row(
         &self,
         change: &str,
@@ -92,7 +95,7 @@ impl Model {
         seen: Option<u32>,
         metric: &str,
     ) -> Option<&Summary> {
-        self.rows.get(&(change.into(), suite.into(), role.into(), seen, metric.into()))
+        self.rows.get(&(change.into(), suite.into(), role.into(), seen, None, metric.into()))
     }
 
     /// Number of blocks: the subject's, or one more than the highest that was changed.
@@ -158,7 +161,7 @@ impl Model {
     /// Benchmarks measured at `none`, the expected ones first.
     pub fn suites(&self) -> Vec<Suite> {
         let mut metrics: BTreeMap<&str, Vec<String>> = BTreeMap::new();
-        for (change, suite, role, seen, metric) in self.rows.keys() {
+        for (change, suite, role, seen, _, metric) in self.rows.keys() {
             if change == "none" && suite != "memorization" && role == "benchmark" && seen.is_none() {
                 metrics.entry(suite).or_default().push(metric.clone());
             }
@@ -206,39 +209,23 @@ impl Model {
         mean(&losses)
     }
 
-    /// A loss from a row. Its interval comes from differences paired by item where these are given and vary,
-    /// else from the row's own interval; the baseline counts as known.
+    /// A loss from a row. Its interval is that of the difference from the unchanged model, a bootstrap paired by
+    /// item, where the summary has one and it has a width; else the row's own, with the baseline as known.
     fn loss(&self, row: &Summary) -> Option<Loss> {
         let base = row.baseline;
         if !(base > 0.0 && base.is_finite()) {
             return None;
         }
-        let n = row.n;
-        if falls_with_skill(&row.metric) {
+        let at = |value: f64| match falls_with_skill(&row.metric) {
             // 1 / perplexity is the geometric mean of the probability given to the true text.
-            let at = |value: f64| if value > 0.0 { 1.0 - base / value } else { f64::NAN };
-            let value = at(row.value);
-            return Some(Loss {
-                value,
-                low: row.ci_low.map_or(value, at),
-                high: row.ci_high.map_or(value, at),
-                n,
-            });
-        }
-        let value = 1.0 - row.value / base;
-        let pair = self.pair(&row.change, &row.suite, &row.role, &row.metric);
-        if let Some(stderr) = pair.and_then(|pair| pair.stderr)
-            && stderr > 0.0
-        {
-            let half = Z * stderr / base;
-            return Some(Loss { value, low: value - half, high: (value + half).min(1.0), n });
-        }
-        Some(Loss {
-            value,
-            low: row.ci_high.map_or(value, |high| 1.0 - high / base),
-            high: row.ci_low.map_or(value, |low| 1.0 - low / base),
-            n,
-        })
+            true if value > 0.0 => 1.0 - base / value,
+            true => f64::NAN,
+            false => 1.0 - value / base,
+        };
+        let paired = row.difference_low.zip(row.difference_high).filter(|(low, high)| high > low);
+        let ends = paired.map(|(low, high)| (base + low, base + high)).or(row.ci_low.zip(row.ci_high));
+        let (one, other) = ends.map_or((at(row.value), at(row.value)), |(low, high)| (at(low), at(high)));
+        Some(Loss { value: at(row.value), low: one.min(other), high: one.max(other).min(1.0), n: row.n })
     }
 
     /// Changes with both losses: the points of the trade-off.
@@ -267,13 +254,40 @@ impl Model {
             })
     }
 
+    /// Recall of sequences with a prefix of so many tokens.
+    pub fn recall_at_prefix(&self, change: &str, role: &str, prefix: u32) -> Option<&Summary> {
+        let key = (
+            change.into(),
+            "memorization".into(),
+            role.into(),
+            None,
+            Some(prefix),
+            "exact_match".to_string(),
+        );
+        self.rows.get(&key)
+    }
+
+    /// Role and lengths of prefixes for which recall was measured: of all candidates where these were scored, as
+    /// those that were picked are recited with their prefix by choice.
+    pub fn prefixes(&self) -> Option<(&'static str, BTreeSet<u32>)> {
+        let of = |role: &'static str| Some((role, self.prefixes_of(role))).filter(|(_, all)| all.len() > 1);
+        of("candidate").or_else(|| of(self.role()?))
+    }
+
+    fn prefixes_of(&self, role: &str) -> BTreeSet<u32> {
+        let recalls = self.rows.keys().filter(|key| {
+            key.0 == "none" && key.1 == "memorization" && key.2 == role && key.5 == "exact_match"
+        });
+        recalls.filter_map(|key| key.4).collect()
+    }
+
     /// Counts of training for which recall was measured.
     pub fn seen_counts(&self) -> BTreeSet<u32> {
         let Some(role) = self.role() else { return BTreeSet::new() };
         self.rows
             .keys()
             .filter(|key| {
-                key.0 == "none" && key.1 == "memorization" && key.2 == role && key.4 == "exact_match"
+                key.0 == "none" && key.1 == "memorization" && key.2 == role && key.5 == "exact_match"
             })
             .filter_map(|key| key.3)
             .chain(self.recited.keys().flatten().copied())

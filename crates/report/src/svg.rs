@@ -75,6 +75,23 @@ impl Svg {
         );
     }
 
+    /// A rectangle from its upper left corner; `title` is shown when pointed at, `data` are attributes.
+    pub fn rect(
+        &mut self,
+        class: &str,
+        (x, y): (f64, f64),
+        (wide, high): (f64, f64),
+        data: &str,
+        title: &str,
+    ) {
+        let title =
+            if title.is_empty() { String::new() } else { format!("<title>{}</title>", escape(title)) };
+        let _ = writeln!(
+            self.body,
+            r#"<rect class="{class}" x="{x:.2}" y="{y:.2}" width="{wide:.2}" height="{high:.2}"{data}>{title}</rect>"#
+        );
+    }
+
     /// The mark of series `style` at a place; `title` is shown when pointed at, `data` are attributes.
     pub fn mark(&mut self, style: usize, (x, y): (f64, f64), data: &str, title: &str) {
         let (shape, open) = SHAPES[style % SHAPES.len()];

@@ -1,4 +1,4 @@
-//! The page's tables: results by intervention, bounds by theorem, the numbers of a figure.
+//! The page's tables: results by intervention, the numbers of a figure.
 
 use std::fmt::Write;
 
@@ -6,11 +6,10 @@ use rote_artifact::tables::Summary;
 
 use crate::change::Sort;
 use crate::figure::{Figure, Panel};
-use crate::number::{count, percent, plain};
+use crate::number::{percent, plain};
 use crate::study::{Loss, Model};
 use crate::suite::{falls_with_skill, metric_title};
 use crate::svg::escape;
-use crate::theorem::{rank, theorem, verdict};
 
 /// Without the sign of percent: the value above carries it.
 fn bare(text: &str) -> &str {
@@ -29,14 +28,15 @@ fn row_cell(row: Option<&Summary>, base: Option<&Summary>) -> String {
     format!("<td>{}<br><small>{}</small></td>", write(row.value), small.join(", "))
 }
 
-fn loss_cell(loss: Option<Loss>) -> String {
+fn loss_cell(loss: Option<Loss>, level: Option<f64>) -> String {
     match loss {
         Some(loss) => {
             format!(
-                "<td>{}<br><small>{} to {}</small></td>",
+                "<td>{}<br><small>{} to {}{}</small></td>",
                 percent(loss.value),
                 bare(&percent(loss.low)),
-                bare(&percent(loss.high))
+                bare(&percent(loss.high)),
+                level.map_or(String::new(), |level| format!(", p {}", plain(level)))
             )
         }
         None => "<td>–</td>".to_string(),
@@ -85,46 +85,13 @@ pub fn results(model: &Model) -> String {
         if change.sort == Sort::None {
             html.push_str("<td></td><td></td>");
         } else {
-            html.push_str(&loss_cell(model.recall_loss(&change.text)));
-            html.push_str(&loss_cell(model.general_loss(&change.text, None)));
+            html.push_str(&loss_cell(
+                model.recall_loss(&change.text),
+                model.recall(&change.text).and_then(|row| row.p_adjusted),
+            ));
+            html.push_str(&loss_cell(model.general_loss(&change.text, None), None));
         }
         html.push_str("</tr>\n");
-    }
-    html.push_str("</tbody></table></div>\n");
-    html
-}
-
-/// How tight each theorem is on one model; empty without bounds.
-pub fn bounds(model: &Model) -> String {
-    if model.tightness.is_empty() {
-        return String::new();
-    }
-    let mut spreads: Vec<_> = model.tightness.iter().collect();
-    spreads.sort_by_key(|spread| rank(&spread.bound));
-    let mut html = format!(
-        "<div class=\"scroll\" tabindex=\"0\"><table><caption>{}</caption><thead><tr><th>theorem</th>\
-         <th class=\"l\">name</th><th>rows</th><th>bound, median</th><th>measured, median</th>\
-         <th>bound / measured,<br>median</th><th>90th percentile</th><th class=\"l\">verdict</th></tr></thead><tbody>\n",
-        escape(&model.label)
-    );
-    for spread in spreads {
-        let ratio = |value: Option<f64>| match value {
-            Some(value) if !theorem(&spread.bound).logarithmic => plain(value),
-            _ => "–".to_string(),
-        };
-        let _ = writeln!(
-            html,
-            "<tr><td>{}</td><td class=\"l\"><code>{}</code></td><td>{}</td><td>{}</td><td>{}</td><td>{}</td>\
-             <td>{}</td><td class=\"l\">{}</td></tr>",
-            escape(&theorem(&spread.bound).label),
-            escape(&spread.bound),
-            count(spread.n),
-            plain(spread.value),
-            plain(spread.measured),
-            ratio(spread.ratio_median),
-            ratio(spread.ratio_p90),
-            verdict(spread)
-        );
     }
     html.push_str("</tbody></table></div>\n");
     html

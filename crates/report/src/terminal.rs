@@ -31,7 +31,7 @@ fn one(model: &Model, text: &mut String) {
     if asked > 0 {
         text.push_str(&format!("  unchanged: {exact} of {asked} sequences recited exactly\n"));
     }
-    let worst = crate::figures::telling(model);
+    let worst = crate::curves::telling(model);
     if let Some((change, recall, general)) = model.best() {
         text.push_str(&format!(
             "  best trade-off: {} (recall lost {} %, benchmarks lost {} %, {} to {})\n",
@@ -96,6 +96,14 @@ fn one(model: &Model, text: &mut String) {
     for suite in model.suites().iter().filter(|suite| model.guesses(suite)) {
         text.push_str(&format!("  {}: unchanged not above guessing, left out of losses\n", suite.title));
     }
+    tail(model, text);
+    let harness = crate::harness::table(model, "none");
+    if !harness.is_empty() {
+        text.push_str(&format!("\n  unchanged, as the evaluation harness prints it\n{harness}"));
+    }
+}
+
+fn tail(model: &Model, text: &mut String) {
     let n = |name: &str, n: Option<u32>| n.map(|n| format!("{name} {n}"));
     let mut counts = vec![n("recall", model.recall("none").map(|row| row.n))];
     counts.extend(

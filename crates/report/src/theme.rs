@@ -63,6 +63,11 @@ fn figure_rules(colour: impl Fn(&str) -> String) -> String {
          .fig .bar{{stroke-width:1.3;opacity:.55}}\n\
          .fig .rule{{stroke-width:1.2;stroke-dasharray:5 4;opacity:.85}}\n\
          .fig .dot{{stroke:{paper};stroke-width:.8}}\n\
+         .fig .fill{{stroke:{paper};stroke-width:1}}\n\
+         .fig .blank{{fill:{paper}}}\n\
+         .fig .cell{{stroke:{grid};stroke-width:1}}\n\
+         .fig .on{{font-size:10px}}\n\
+         .fig .on.dark{{fill:{paper}}}\n\
          .fig .thin{{stroke-width:1.1;stroke-dasharray:2 3}}\n",
         paper = colour("paper"),
         ink = colour("ink"),
@@ -74,7 +79,7 @@ fn figure_rules(colour: impl Fn(&str) -> String) -> String {
         let own = colour(&format!("c{series}"));
         css += &format!(
             ".fig .line.s{series},.fig .bar.s{series},.fig .rule.s{series}{{stroke:{own}}}\n\
-             .fig .dot.s{series}{{fill:{own}}}\n.fig text.s{series}{{fill:{own}}}\n\
+             .fig .dot.s{series},.fig .fill.s{series}{{fill:{own}}}\n.fig text.s{series}{{fill:{own}}}\n\
              .fig .open.s{series}{{fill:{paper};stroke:{own};stroke-width:1.5}}\n",
             paper = colour("paper")
         );

@@ -1,6 +1,4 @@
-//! What the names in the `bound` column stand for, and when a bound is called informative.
-
-use crate::frames::Spread;
+//! What the names in the `bound` column stand for, and where they speak.
 
 /// Where a quantity is taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -25,8 +23,6 @@ pub struct Theorem {
     pub estimate: bool,
     /// Whether both sides are logarithms to base ten.
     pub logarithmic: bool,
-    /// Whether the row is a measurement only.
-    pub measured_only: bool,
 }
 
 /// Name, label, place; by exact name, or by the start where the name ends in a dot.
@@ -50,8 +46,8 @@ const KNOWN: [(&str, &str, Place); 21] = [
     ("logp.rise", "I3 log p, rise", Place::Decision),
     ("kl", "I3 KL", Place::Decision),
     ("tv", "I3 total variation", Place::Decision),
-    ("estimate.", "estimate", Place::Output),
-    ("measured.", "measured", Place::Output),
+    ("norm.trajectory", "E final norm", Place::Decision),
+    ("estimate.linear", "estimate, no bound", Place::Output),
 ];
 
 /// What `name` stands for.
@@ -74,7 +70,6 @@ pub fn theorem(name: &str) -> Theorem {
         equality: matches!(name, "local.exact" | "first.token"),
         estimate: name.starts_with("estimate."),
         logarithmic: name == "out.product",
-        measured_only: name.starts_with("measured."),
     }
 }
 
@@ -87,67 +82,9 @@ pub fn rank(name: &str) -> (usize, String) {
     (known.unwrap_or(KNOWN.len()), name.to_string())
 }
 
-/// The median of bound / measured up to which a bound is called informative.
-pub const INFORMATIVE: f64 = 10.0;
-/// From here on a bound says nothing about the measured value.
-pub const VACUOUS: f64 = 1000.0;
-
-/// What a bound is worth.
-pub fn verdict(spread: &Spread) -> &'static str {
-    let theorem = theorem(&spread.bound);
-    if theorem.measured_only {
-        return "measured";
-    }
-    if theorem.estimate {
-        return "estimate, no bound";
-    }
-    if spread.violations > 0 {
-        return "VIOLATED";
-    }
-    if theorem.equality {
-        return "exact";
-    }
-    if theorem.logarithmic {
-        // Both sides are exponents: their difference is the power of ten.
-        return if spread.value - spread.measured >= VACUOUS.log10() { "says nothing" } else { "loose" };
-    }
-    match spread.ratio_median {
-        None => "no difference to bound",
-        Some(ratio) if ratio <= INFORMATIVE => "informative",
-        Some(ratio) if ratio < VACUOUS => "loose",
-        Some(_) => "says nothing",
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn verdicts_follow_the_median() {
-        let check = |bound: &str, ratio: Option<f64>, violations: u64, expected: &str| {
-            let spread = Spread {
-                bound: bound.into(),
-                change: String::new(),
-                block: 0,
-                n: 10,
-                value: 40.0,
-                measured: 1.0,
-                ratio_median: ratio,
-                ratio_p90: ratio,
-                n_ratio: 9,
-                violations,
-            };
-            assert_eq!(verdict(&spread), expected);
-        };
-        check("local.row", Some(2.0), 0, "informative");
-        check("local.row", Some(2.0), 1, "VIOLATED");
-        check("local.weights", Some(1e5), 0, "says nothing");
-        check("local.exact", Some(1.0), 0, "exact");
-        check("out.product", Some(40.0), 0, "says nothing");
-        check("estimate.jvp", Some(0.4), 3, "estimate, no bound");
-        check("kl", None, 0, "no difference to bound");
-    }
 
     #[test]
     fn names_have_labels_and_an_order() {

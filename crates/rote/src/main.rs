@@ -3,15 +3,24 @@
 //! The runner knows files, commands and digests. It imports no stage, no table and no model: a stage is a
 //! binary `rote-STAGE` beside it that answers `--describe` and writes an artifact to `--out`.
 
+mod adopt;
 mod check;
 mod cli;
+mod collect;
 mod command;
+mod diff;
+mod estimate;
+mod evidence;
+mod export;
 mod failure;
 mod graph;
+mod part;
+mod pin;
 mod pipeline;
 mod plan;
 mod process;
 mod progress;
+mod run;
 mod shelf;
 mod stages;
 mod verify;

@@ -70,8 +70,9 @@ pub fn stop(id: u32) {
     }
 }
 
+/// The kernel ends the child when the thread that started it ends.
 #[cfg(target_os = "linux")]
-fn die_with_parent(command: &mut Command) {
+pub fn die_with_parent(command: &mut Command) {
     use std::os::unix::process::CommandExt;
     let parent = std::process::id();
     // SAFETY: between fork and exec only system calls are made, nothing is allocated.
@@ -89,5 +90,6 @@ fn die_with_parent(command: &mut Command) {
     }
 }
 
+/// Not to be had here.
 #[cfg(not(target_os = "linux"))]
-fn die_with_parent(_command: &mut Command) {}
+pub fn die_with_parent(_command: &mut Command) {}

@@ -1,0 +1,216 @@
+//! Curves against something other than the block: general ability, length of the prefix, times seen.
+
+use crate::change::{Change, Sort};
+use crate::figure::Panel;
+use crate::figure::{Axis, Draw, Figure, Point, Series};
+use crate::figures::{from_loss, from_row, loss_axis, panel, share_axis};
+use crate::scale::Spread;
+use crate::study::{Loss, Model, Study, wilson};
+
+/// Recall lost against general ability lost, with the curve of the bypasses that none beats on both.
+pub fn trade_off(study: &Study) -> Figure {
+    let panels = study.models.iter().filter_map(|model| {
+        let points = model.trade_off();
+        let best = model.best().map(|best| best.0.text.clone());
+        let group = |name: &str, style: usize, belongs: fn(Sort) -> bool| {
+            let mut points: Vec<_> = points
+                .iter()
+                .filter(|(change, recall, general)| {
+                    belongs(change.sort) && recall.value.is_finite() && general.value.is_finite()
+                })
+                .map(|(change, recall, general)| Point {
+                    x: general.value,
+                    x_interval: Some((general.low, general.high)),
+                    label: Some(change.label.clone()),
+                    ..from_loss(0.0, change, *recall)
+                })
+                .collect();
+            // The best set is labelled first: it must find its place.
+            points.sort_by_key(|point| Some(&point.of) != best.as_ref());
+            (!points.is_empty()).then(|| Series {
+                name: name.into(),
+                style,
+                draw: Draw::Marks,
+                rule: None,
+                points,
+            })
+        };
+        let series = vec![
+            group("one block", 0, |sort| matches!(sort, Sort::Block(_))),
+            group("several blocks", 2, |sort| sort == Sort::Set),
+            group("heads", 3, |sort| sort == Sort::Heads),
+            group("attention zeroed", 5, |sort| matches!(sort, Sort::Zero(_))),
+            group("MLP zeroed", 6, |sort| matches!(sort, Sort::Mlp(_))),
+            group("other", 4, |sort| sort == Sort::Other),
+            frontier(&points),
+        ];
+        let x = loss_axis("mean relative loss on the benchmarks", points.iter().map(|point| point.2));
+        let y = loss_axis("relative loss of recall", points.iter().map(|point| point.1));
+        panel(&model.label, x, y, series).map(|panel| Panel { diagonal: true, ..panel })
+    });
+    Figure {
+        name: "trade-off",
+        title: "Recall lost against general ability lost".into(),
+        caption: "Each point is one intervention; numbers are blocks. Upper left: recall goes and ability stays. \
+                  The curve joins the bypasses, of one block, sets or heads, that no other beats on both. On the thin \
+                  straight line both lose the same share. Attention zeroed is a control. Points without a label found no room for one; all \
+                  are in the table."
+            .into(),
+        columns: ("benchmark_loss", "recall_loss"),
+        from: &["scores"],
+        panels: panels.collect(),
+    }
+}
+
+/// The bypasses that no other beats on both counts, from the cheapest to the most thorough.
+fn frontier(points: &[(&Change, Loss, Loss)]) -> Option<Series> {
+    let mut bypasses: Vec<_> = points
+        .iter()
+        .filter(|(change, recall, general)| {
+            change.is_bypass() && recall.value.is_finite() && general.value.is_finite()
+        })
+        .collect();
+    bypasses.sort_by(|a, b| a.2.value.total_cmp(&b.2.value).then(b.1.value.total_cmp(&a.1.value)));
+    let mut highest = f64::NEG_INFINITY;
+    bypasses.retain(|(_, recall, _)| {
+        let beats = recall.value > highest;
+        highest = highest.max(recall.value);
+        beats
+    });
+    let points = bypasses.iter().map(|(change, recall, general)| Point {
+        x: general.value,
+        x_interval: Some((general.low, general.high)),
+        ..from_loss(0.0, change, *recall)
+    });
+    (bypasses.len() > 1).then(|| Series {
+        name: "unbeaten".into(),
+        style: 7,
+        draw: Draw::Line,
+        rule: None,
+        points: points.collect(),
+    })
+}
+
+/// Recall against the length of the prefix; nothing where all prefixes are of one length.
+pub fn prefix(study: &Study) -> Figure {
+    let panels = study.models.iter().filter_map(|model| {
+        let (role, lengths) = model.prefixes()?;
+        let of = |name: String, style: usize, role: &str, change: &Change| {
+            let points: Vec<_> = lengths
+                .iter()
+                .filter_map(|&length| {
+                    let row = model.recall_at_prefix(&change.text, role, length)?;
+                    Some(from_row(f64::from(length), change, row))
+                })
+                .collect();
+            (!points.is_empty()).then_some(Series { name, style, draw: Draw::Line, rule: None, points })
+        };
+        let none = model.changes.first()?;
+        let mut series = vec![of("unchanged".into(), 0, role, none)];
+        for (index, change) in telling(model).into_iter().enumerate() {
+            series.push(of(change.phrase(), index + 1, role, change));
+        }
+        if let Some((control, None, name)) = model.control() {
+            series.push(of(name.into(), 4, control, none));
+        }
+        let x = Axis { label: "tokens given".into(), whole: true, ..Axis::default() };
+        panel(&model.label, x, share_axis("share of suffixes recited exactly"), series)
+    });
+    Figure {
+        name: "prefix",
+        title: "Recall against the length of the prefix".into(),
+        caption: "Exact match by the number of tokens given: the unchanged model, and the bypasses with the best \
+                  trade-off, with the most and with the least recall lost. Of all candidates where these were scored; else \
+                  of those the unchanged model recites from that prefix, which it then does by choice. Control: \
+                  sequences the unchanged model should not know. Bars are 95 % intervals."
+            .into(),
+        columns: ("prefix", "share"),
+        from: &["scores"],
+        panels: panels.collect(),
+    }
+}
+
+/// The bypasses that the curves against times seen show: best trade-off, most and least recall lost.
+pub(crate) fn telling(model: &Model) -> Vec<&Change> {
+    let mut blocks: Vec<_> = model
+        .blocks()
+        .filter_map(|(_, change)| Some((change, model.recall_loss(&change.text)?.value)))
+        .collect();
+    blocks.sort_by(|a, b| b.1.total_cmp(&a.1));
+    let ends = [blocks.first(), blocks.last()].into_iter().flatten().map(|(change, _)| *change);
+    let mut telling: Vec<&Change> = Vec::new();
+    for change in model.best().map(|best| best.0).into_iter().chain(ends) {
+        if !telling.contains(&change) {
+            telling.push(change);
+        }
+    }
+    telling
+}
+
+/// Recall against the times a text was shown in training.
+pub fn times_seen(study: &Study) -> Figure {
+    let panels = study.models.iter().filter_map(|model| {
+        let counts = model.seen_counts();
+        let role = model.role()?;
+        if counts.len() < 2 {
+            return None;
+        }
+        let changed = telling(model);
+        let none = model.changes.first();
+        let series = none.into_iter().chain(changed).enumerate().map(|(style, change)| {
+            let points: Vec<_> =
+                counts.iter().filter_map(|&seen| seen_point(model, role, change, seen)).collect();
+            let name = if change.sort == Sort::None { "unchanged".to_string() } else { change.phrase() };
+            (!points.is_empty()).then_some(Series { name, style, draw: Draw::Line, rule: None, points })
+        });
+        let x =
+            Axis { label: "times shown in training".into(), spread: Spread::Doublings, ..Axis::default() };
+        panel(&model.label, x, share_axis("share of all records recited exactly"), series.collect())
+    });
+    Figure {
+        name: "times-seen",
+        title: "Recall against how often a text was seen in training".into(),
+        caption: "Exact match by the number of times a record was shown in training: the unchanged model, and \
+                  the bypasses with the best trade-off, with the most and with the least recall lost. Where only \
+                  recited records were tested under a bypass, those the unchanged model does not recite count as \
+                  not recited. Bars are 95 % intervals."
+            .into(),
+        columns: ("times_seen", "share"),
+        from: &["scores", "extractions"],
+        panels: panels.collect(),
+    }
+}
+
+/// Recall among all records seen so often.
+fn seen_point(model: &Model, role: &str, change: &Change, seen: u32) -> Option<Point> {
+    let x = f64::from(seen);
+    let row = model.row(&change.text, "memorization", role, Some(seen), "exact_match");
+    let Some(&(asked, exact)) = model.recited.get(&Some(seen)) else {
+        return Some(from_row(x, change, row?));
+    };
+    let share = exact as f64 / asked as f64;
+    let whole = Point {
+        x,
+        y: share,
+        y_interval: Some(wilson(exact, asked)),
+        n: Some(asked),
+        of: change.text.clone(),
+        ..Point::default()
+    };
+    if change.sort == Sort::None {
+        return Some(whole);
+    }
+    if role == "candidate" {
+        return Some(from_row(x, change, row?));
+    }
+    // The group holds recited records only: its share is one of those, not of all.
+    match row {
+        Some(row) => Some(Point {
+            y: share * row.value,
+            y_interval: row.ci_low.zip(row.ci_high).map(|(low, high)| (share * low, share * high)),
+            ..whole
+        }),
+        None if exact == 0 => Some(whole),
+        None => None,
+    }
+}
