@@ -33,7 +33,7 @@ fn rows_are_lines_of_json() {
         let output = Command::new(env!("CARGO_BIN_EXE_rote-rows")).arg(&folder).arg(table).output().unwrap();
         (output.status.code(), String::from_utf8(output.stdout).unwrap())
     };
-    let line = r#"{"request":3,"role":"dropped","seen":null,"matched":2,"exact_match":false,"logprob":-1.5}"#;
+    let line = r#"{"request":3,"role":"dropped","seen":null,"prefix":32,"matched":2,"exact_match":false,"logprob":-1.5,"sampled":null}"#;
     assert_eq!(rows("extraction"), (Some(0), format!("{line}\n")));
     assert_eq!(rows("outcome"), (Some(3), String::new()));
 }
