@@ -61,7 +61,12 @@ fn product_rate(spec: &Spec) -> f64 {
     2.0 * (m * n * k) as f64 / seconds
 }
 
-fn forward(model: &Model<f32>, tokens: &[Vec<u32>], change: &[BlockChange], work: &mut Workspace<f32>) -> Vec<f32> {
+fn forward(
+    model: &Model<f32>,
+    tokens: &[Vec<u32>],
+    change: &[BlockChange],
+    work: &mut Workspace<f32>,
+) -> Vec<f32> {
     let rows: Vec<_> = tokens.iter().map(|tokens| (&tokens[..], 0)).collect();
     let mut x = model.embed(&rows).expect("tokens fit the model");
     let mut states: Vec<_> = tokens.iter().map(|row| State::new(&model.spec, row.len(), false)).collect();

@@ -44,7 +44,7 @@ pub(crate) fn exp(x: f64) -> f64 {
 pub(crate) fn erf(x: f64) -> f64 {
     let a = x.abs();
     // Beyond 6 it is 1 in f64.
-    let y = if a < 6.0 { a } else { 6.0 };
+    let y = if a > 6.0 { 6.0 } else { a };
     let mut top = 2.153_115_354_744_038_46e-8 * y;
     let mut bottom = y;
     const C: [f64; 8] = [
