@@ -18,7 +18,7 @@ const GIVES: [(&str, &[&str]); 8] = [
     ("capture", &["activation"]),
     ("intervene", &["outcome", "item"]),
     ("score", &["score", "summary"]),
-    ("bound", &["bound"]),
+    ("bound", &["bound", "reach", "tightness"]),
     ("report", &["page"]),
     ("train", &["model"]),
 ];
