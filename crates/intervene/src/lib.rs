@@ -105,7 +105,7 @@ fn run<T: Real>(inputs: &Inputs, params: &Params, output: &Output, context: &Con
     let mut items = TableWriter::<Item>::new(output);
     let meter = context.meter("intervene", requests.len() as u64);
     let sweep = Sweep::new(model, &changes, means.as_deref(), params.generate, context.batch)?;
-    for requests in requests.chunks(if sampler.is_some() { CHUNK } else { requests.len() }) {
+    for requests in requests.chunks(if sampler.is_some() { CHUNK } else { requests.len().max(1) }) {
         // Only a sequence is ever drawn.
         let drawn: Vec<Request> = requests
             .iter()
