@@ -88,24 +88,20 @@ fn links(
 ) -> Result<BTreeSet<Digest>> {
     let mut keys = BTreeSet::new();
     for kind in ["tag", "view"] {
-        for folder in entries(&shelf.root.join(kind))? {
-            for link in entries(&folder)? {
-                let name = |path: &Path| path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-                let counts = match needs {
-                    Needs::Only(nodes) if kind == "view" => {
-                        nodes.get(&name(&folder)).is_some_and(|nodes| nodes.contains(&name(&link)))
-                    }
-                    Needs::Only(_) | Needs::Every => kind != "tag" || !dropped.contains(&name(&folder)),
-                };
-                let target = fs::read_link(&link).ok().and_then(|target| name(&target).parse().ok());
-                match target {
-                    Some(key) if counts => {
-                        keys.insert(key);
-                    }
-                    _ => {
-                        let why = "link of no node that counts".to_string();
-                        items.push(Item { path: link, why, bytes: 0 });
-                    }
+        for link in shelf.links(kind)? {
+            let counts = match needs {
+                Needs::Only(nodes) if kind == "view" => {
+                    nodes.get(&link.of).is_some_and(|nodes| nodes.contains(&link.node))
+                }
+                Needs::Only(_) | Needs::Every => kind != "tag" || !dropped.contains(&link.of),
+            };
+            match link.key {
+                Some(key) if counts => {
+                    keys.insert(key);
+                }
+                _ => {
+                    let why = "link of no node that counts".to_string();
+                    items.push(Item { path: link.path, why, bytes: 0 });
                 }
             }
         }

@@ -10,7 +10,7 @@ use rote_store::{Digest, InputEntry, Manifest};
 use serde_json::{Map, Value};
 
 use crate::failure::{Wrong, hint};
-use crate::shelf::{Shelf, entries};
+use crate::shelf::Shelf;
 use crate::stages;
 
 /// The columns that say which number of a summary it is, in the order told.
@@ -46,10 +46,14 @@ fn whole(shelf: &Shelf, name: &str) -> Result<Option<BTreeMap<String, PathBuf>>>
         return Ok(None);
     }
     for kind in ["view", "tag"] {
-        let links = entries(&shelf.root.join(kind).join(name))?;
+        let links: BTreeMap<_, _> = shelf
+            .links(kind)?
+            .into_iter()
+            .filter(|link| link.of == name)
+            .map(|link| (link.node, link.path))
+            .collect();
         if !links.is_empty() {
-            let of = |link: PathBuf| Some((link.file_name()?.to_str()?.to_string(), link));
-            return Ok(Some(links.into_iter().filter_map(of).collect()));
+            return Ok(Some(links));
         }
     }
     Ok(None)
@@ -82,14 +86,8 @@ fn find(shelf: &Shelf, name: &str) -> Result<PathBuf> {
     match found.as_slice() {
         [place] => Ok(place.clone()),
         [] => {
-            let mut known = Vec::new();
-            for folder in [entries(&shelf.root.join("view"))?, entries(&shelf.root.join("tag"))?].concat() {
-                let of = |link: &PathBuf| {
-                    let words = [folder.file_name()?.to_str()?, link.file_name()?.to_str()?];
-                    Some(words.join("/"))
-                };
-                known.extend(entries(&folder)?.iter().filter_map(of));
-            }
+            let links = [shelf.links("view")?, shelf.links("tag")?].into_iter().flatten();
+            let known: Vec<_> = links.map(|link| format!("{}/{}", link.of, link.node)).collect();
             Err(Wrong::one(format!("no result `{name}`{}", hint(name, known.iter().map(String::as_str)))))
         }
         many => {

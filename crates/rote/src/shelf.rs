@@ -23,6 +23,18 @@ pub struct Shelf {
     pub root: PathBuf,
 }
 
+/// A readable link to a result.
+pub struct Link {
+    /// Pipeline or tag.
+    pub of: String,
+    /// Node.
+    pub node: String,
+    /// The link itself.
+    pub path: PathBuf,
+    /// The key of the result, if it points at one.
+    pub key: Option<Digest>,
+}
+
 /// What stands at a key.
 pub enum Found {
     /// An artifact with all its files, each of the right size.
@@ -140,10 +152,39 @@ impl Shelf {
         let folder = link.parent().unwrap_or(&self.root);
         make_folder(folder)?;
         let node = link.file_name().unwrap_or_default().to_string_lossy();
-        let aside = folder.join(format!(".{node}.{}.partial", std::process::id()));
-        let _ = fs::remove_file(&aside);
-        symlink(&target, &aside).with_context(linking)?;
-        fs::rename(&aside, link).with_context(linking)
+        let aside = folder.join(format!(".{node}.partial"));
+        // One name for all, so that what a killed run left is used up; another run may take it from under our hands.
+        let mut tries = 0;
+        loop {
+            let _ = fs::remove_file(&aside);
+            match symlink(&target, &aside).and_then(|()| fs::rename(&aside, link)) {
+                Err(error)
+                    if [ErrorKind::NotFound, ErrorKind::AlreadyExists].contains(&error.kind())
+                        && tries < 100 =>
+                {
+                    tries += 1;
+                }
+                done => return done.with_context(linking),
+            }
+        }
+    }
+
+    /// The links of kind `view` or `tag`: pipeline or tag, node, the link, and the key it points at.
+    pub fn links(&self, kind: &str) -> Result<Vec<Link>> {
+        let name = |path: &Path| path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let mut links = Vec::new();
+        for folder in entries(&self.root.join(kind))? {
+            for path in entries(&folder)? {
+                let node = name(&path);
+                // What a killed run left.
+                if node.starts_with('.') {
+                    continue;
+                }
+                let key = fs::read_link(&path).ok().and_then(|target| name(&target).parse().ok());
+                links.push(Link { of: name(&folder), node, path, key });
+            }
+        }
+        Ok(links)
     }
 
     /// The key of the last result of a node.
