@@ -132,7 +132,8 @@ impl Curve {
         let ((v0, s0), (v1, s1)) = (self.table[at], self.table[at + 1]);
         let rest = 1.0 - t;
         let value = v0 + t * t * (3.0 - 2.0 * t) * (v1 - v0) + h * t * rest * (rest * s0 - t * s1);
-        let slope = 6.0 * t * rest * (v1 - v0) / h + s0 * rest * (1.0 - 3.0 * t) - s1 * t * (2.0 - 3.0 * t);
+        let slope =
+            rest * (1.0 - 3.0 * t) * s0 + t * (3.0 * t - 2.0) * s1 + 6.0 * t * rest * TABLE_STEPS * (v1 - v0);
         (value, slope)
     }
 
@@ -179,9 +180,8 @@ const TABLE_STEPS: f64 = 128.0;
 /// Hermite's cubic through values and slopes at both ends of a step `h` is off by at most `h^4/384` times the
 /// largest fourth derivative, which is below 2 for all three; twice that, for rounding.
 const VALUE_ERROR: f64 = 2.0 * 2.0 / (384.0 * TABLE_STEPS * TABLE_STEPS * TABLE_STEPS * TABLE_STEPS);
-/// Its slope is off by at most `sqrt(3)/216 h^3` times the same; twice that. (Birkhoff and Priver, "Hermite
-/// interpolation errors for derivatives", Journal of Mathematics and Physics 46, 1967.)
-const SLOPE_ERROR: f64 = 2.0 * 2.0 * 0.008_02 / (TABLE_STEPS * TABLE_STEPS * TABLE_STEPS);
+/// Its derivative is off by at most `sqrt(3)/216 h^3` times the same; twice that.
+const SLOPE_ERROR: f64 = 2.0 * 2.0 * 0.008_018_8 / (TABLE_STEPS * TABLE_STEPS * TABLE_STEPS);
 
 fn table(act: Activation) -> Vec<(f64, f64)> {
     let end = table_end(act);
@@ -252,9 +252,9 @@ mod tests {
         }
     }
 
-    /// Largest fourth derivative, by differences of the slope, against the constant of the table.
+    /// The largest fourth derivative, by differences of the slope, against what the table takes.
     #[test]
-    fn the_fourth_derivative_is_below_what_the_table_takes() {
+    fn the_fourth_derivative_is_below_two() {
         for act in [Activation::GeluErf, Activation::GeluTanh, Activation::Silu] {
             let mut fourth = 0.0_f64;
             for step in -12_000..12_000 {
