@@ -106,6 +106,16 @@ table! { "summary", version 1,
     }
 }
 
+table! { "constant", version 1,
+    /// A norm of a model's weights, as the bounds need it: an upper bound in floating point.
+    Constant {
+        block: u32, "block";
+        name: String, "what it is a norm of";
+        index: u32, "which of several, such as the head; counted from 0";
+        value: f64, "the norm";
+    }
+}
+
 table! { "bound", version 1,
     /// A bound on a difference, and the difference.
     Bound {
@@ -168,7 +178,7 @@ table! { "tightness", version 1,
         log10_median: Option<f64>, "log10 of value over measured, median of the compared rows";
         log10_p90: Option<f64>, "the same, 90th percentile";
         log10_max: Option<f64>, "the same, largest";
-        informative: f64, "share of all rows whose value is below what holds without any theorem";
+        informative: f64, "share of all rows whose value is below what holds without any theorem; of local.*, at most ten times the measured";
         verdict: String, "`exact`, `informative` (at least half of the rows are), `vacuous`, or `estimate`";
     }
 }

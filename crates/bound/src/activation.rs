@@ -4,6 +4,8 @@
 //! `act'(x) + act'(-x) = 1`; `act` falls up to one lowest point `x0` and rises after it; `act'` falls up to
 //! `-x*`, rises up to `x*`, falls after. So extremes over an interval are at its ends or at these points.
 
+use std::sync::OnceLock;
+
 use rote_model::{Activation, Real};
 
 /// Constants of one activation, rounded outwards.
@@ -92,31 +94,97 @@ pub fn largest(act: Activation, reach: f64) -> f64 {
 }
 
 /// What `act` does on `[a - b, a + b]`, given its value at `a`; rounded upwards.
-pub fn interval(act: Activation, a: f64, value: f64, b: f64) -> Interval {
-    let (low, high) = (a - b, a + b);
-    let Some(shape) = shape(act) else {
-        let (left, right) = (low.max(0.0), high.max(0.0));
-        let slope = if high > 0.0 { 1.0 } else { 0.0 };
-        return Interval { range: (right - value).max(value - left).min(b * slope), slope, tilt: 0.5 };
-    };
-    let ((left, left_slope), (right, right_slope)) = (evaluate(act, low), evaluate(act, high));
-    let mut range = (left - value).abs().max((right - value).abs());
-    if low <= shape.lowest_at && shape.lowest_at <= high {
-        range = range.max(value + shape.depth);
+#[cfg(test)]
+fn interval(act: Activation, a: f64, value: f64, b: f64) -> Interval {
+    Curve::of(act).interval(a, value, b)
+}
+
+/// An activation with its table.
+pub(crate) struct Curve {
+    shape: Option<&'static Shape>,
+    /// The table reaches from `-end` to `end`.
+    end: f64,
+    table: &'static [(f64, f64)],
+}
+
+impl Curve {
+    pub(crate) fn of(act: Activation) -> Curve {
+        static TABLES: [OnceLock<Vec<(f64, f64)>>; 3] = [const { OnceLock::new() }; 3];
+        let table: &[(f64, f64)] = match act {
+            Activation::GeluErf => TABLES[0].get_or_init(|| table(act)),
+            Activation::GeluTanh => TABLES[1].get_or_init(|| table(act)),
+            Activation::Silu => TABLES[2].get_or_init(|| table(act)),
+            Activation::Relu => &[],
+        };
+        Curve { shape: shape(act), end: table_end(act), table }
     }
-    let mut slope = left_slope.abs().max(right_slope.abs());
-    let mut tilt = (left_slope - 0.5).abs().max((right_slope - 0.5).abs());
-    let inside = |x: f64| low <= x + 1e-9 && x - 1e-9 <= high;
-    if inside(shape.steepest_at) {
-        (slope, tilt) = (shape.steepest, shape.steepest - 0.5);
-    } else if inside(-shape.steepest_at) {
-        (slope, tilt) = (slope.max(shape.steepest - 1.0), shape.steepest - 0.5);
+
+    /// Value and slope at `x`, off by at most [`VALUE_ERROR`] and [`SLOPE_ERROR`].
+    #[inline]
+    pub(crate) fn near(&self, x: f64) -> (f64, f64) {
+        let place = (x + self.end) * TABLE_STEPS;
+        let at = place as usize;
+        if place.is_nan() || place < 0.0 || at + 1 >= self.table.len() {
+            // There it is x, or 0, up to 1e-15; of ReLU exactly, which has no table.
+            return if x > 0.0 { (x, 1.0) } else { (0.0 * x, 0.0) };
+        }
+        let (t, h) = (place - at as f64, 1.0 / TABLE_STEPS);
+        let ((v0, s0), (v1, s1)) = (self.table[at], self.table[at + 1]);
+        let rest = 1.0 - t;
+        let value = v0 + t * t * (3.0 - 2.0 * t) * (v1 - v0) + h * t * rest * (rest * s0 - t * s1);
+        (value, s0 + t * (s1 - s0))
     }
-    // A difference of nearly equal values keeps few digits: add what it can have lost, then cap.
-    range += 8.0 * f64::EPSILON * (value.abs() + left.abs() + right.abs());
-    slope = (slope + 8.0 * f64::EPSILON * (1.0 + a.abs())).min(shape.steepest);
-    tilt = (tilt + 8.0 * f64::EPSILON * (1.0 + a.abs())).min(shape.steepest - 0.5);
-    Interval { range: range.min(slope * b), slope, tilt }
+
+    /// What the activation does on `[a - b, a + b]`, given its value at `a`; rounded upwards.
+    pub(crate) fn interval(&self, a: f64, value: f64, b: f64) -> Interval {
+        let (low, high) = (a - b, a + b);
+        let Some(shape) = self.shape else {
+            let (left, right) = (low.max(0.0), high.max(0.0));
+            let slope = if high > 0.0 { 1.0 } else { 0.0 };
+            return Interval { range: (right - value).max(value - left).min(b * slope), slope, tilt: 0.5 };
+        };
+        let ((left, left_slope), (right, right_slope)) = (self.near(low), self.near(high));
+        let mut range = (left - value).abs().max((right - value).abs());
+        if low <= shape.lowest_at && shape.lowest_at <= high {
+            range = range.max(value + shape.depth);
+        }
+        let mut slope = left_slope.abs().max(right_slope.abs());
+        let mut tilt = (left_slope - 0.5).abs().max((right_slope - 0.5).abs());
+        let inside = |x: f64| low <= x + 1e-9 && x - 1e-9 <= high;
+        if inside(shape.steepest_at) {
+            (slope, tilt) = (shape.steepest, shape.steepest - 0.5);
+        } else if inside(-shape.steepest_at) {
+            (slope, tilt) = (slope.max(shape.steepest - 1.0), shape.steepest - 0.5);
+        }
+        // A difference of nearly equal values keeps few digits: add what it can have lost, then cap.
+        range += VALUE_ERROR + 8.0 * f64::EPSILON * (value.abs() + left.abs() + right.abs());
+        slope = (slope + SLOPE_ERROR + 8.0 * f64::EPSILON * a.abs()).min(shape.steepest);
+        tilt = (tilt + SLOPE_ERROR + 8.0 * f64::EPSILON * a.abs()).min(shape.steepest - 0.5);
+        Interval { range: range.min(slope * b), slope, tilt }
+    }
+}
+
+/// Beyond it the activation is `x` or 0, and its slope 1 or 0, up to 1e-15.
+fn table_end(act: Activation) -> f64 {
+    match act {
+        Activation::GeluErf | Activation::GeluTanh => 12.0,
+        Activation::Silu => 40.0,
+        Activation::Relu => 0.0,
+    }
+}
+
+/// Steps of the table per unit.
+const TABLE_STEPS: f64 = 128.0;
+/// Hermite's cubic through values and slopes at both ends of a step `h` is off by at most `h^4/384` times the
+/// largest fourth derivative, which is below 2 for all three; twice that, for rounding.
+const VALUE_ERROR: f64 = 2.0 * 2.0 / (384.0 * TABLE_STEPS * TABLE_STEPS * TABLE_STEPS * TABLE_STEPS);
+/// A chord between slopes is off by at most `h^2/8` times the largest third derivative, below 1; twice that.
+const SLOPE_ERROR: f64 = 2.0 / (8.0 * TABLE_STEPS * TABLE_STEPS);
+
+fn table(act: Activation) -> Vec<(f64, f64)> {
+    let end = table_end(act);
+    let steps = (2.0 * end * TABLE_STEPS) as usize;
+    (0..=steps).map(|step| evaluate(act, step as f64 / TABLE_STEPS - end)).collect()
 }
 
 #[cfg(test)]
@@ -161,6 +229,41 @@ mod tests {
                     assert!(bound.slope <= seen.slope + 0.01, "{place}");
                 }
             }
+        }
+    }
+
+    #[test]
+    fn the_table_is_within_its_error() {
+        for act in [Activation::GeluErf, Activation::GeluTanh, Activation::Silu] {
+            let curve = Curve::of(act);
+            let (mut value_error, mut slope_error) = (0.0_f64, 0.0_f64);
+            for step in -900_000..900_000 {
+                let x = f64::from(step) / 20_011.0;
+                let ((value, slope), (near, near_slope)) = (evaluate(act, x), curve.near(x));
+                value_error = value_error.max((value - near).abs());
+                slope_error = slope_error.max((slope - near_slope).abs());
+            }
+            assert!(value_error <= VALUE_ERROR / 2.0 + 1e-15, "{act:?}: {value_error:e}");
+            assert!(slope_error <= SLOPE_ERROR / 2.0, "{act:?}: {slope_error:e}");
+            // The stated error is of the right size, so that the bound loses nothing by it.
+            assert!(value_error > VALUE_ERROR / 20.0 && slope_error > SLOPE_ERROR / 20.0);
+        }
+    }
+
+    /// Largest third and fourth derivative, by differences of the slope, against the constants of the table.
+    #[test]
+    fn higher_derivatives_are_below_what_the_table_takes() {
+        for act in [Activation::GeluErf, Activation::GeluTanh, Activation::Silu] {
+            let (mut third, mut fourth) = (0.0_f64, 0.0_f64);
+            for step in -12_000..12_000 {
+                let (x, h) = (f64::from(step) / 1000.0, 1e-3);
+                let slope = |k: f64| evaluate(act, x + k * h).1;
+                third = third.max(((slope(1.0) - 2.0 * slope(0.0) + slope(-1.0)) / (h * h)).abs());
+                let four = slope(2.0) - 2.0 * slope(1.0) + 2.0 * slope(-1.0) - slope(-2.0);
+                fourth = fourth.max((four / (2.0 * h * h * h)).abs());
+            }
+            assert!(third < 1.0 && third > 0.2, "{act:?}: {third}");
+            assert!(fourth < 2.0 && fourth > 0.4, "{act:?}: {fourth}");
         }
     }
 

@@ -7,9 +7,11 @@
 use anyhow::{Context, Result, ensure};
 use rayon::prelude::*;
 use rote_artifact::Misfit;
+use rote_artifact::tables::Constant;
 use rote_model::{Block, Linear, Matrix, Norm, NormKind, NormPlace, Positions, Residual, Spec, Weights};
 
 use crate::head_sum::{HeadSum, operator_norm};
+use crate::known::{Known, KnownBlock};
 use crate::linear::{View, dot, norm, product, view};
 use crate::mlp_constants::MlpConstants;
 use crate::spectral::{covering_factor, spectral_norm};
@@ -122,6 +124,7 @@ pub struct Constants {
     pub(crate) spec: Spec,
     pub(crate) blocks: Vec<BlockConstants>,
     pub(crate) head: Unembedding,
+    rows: Vec<Constant>,
 }
 
 impl Constants {
@@ -130,20 +133,38 @@ impl Constants {
     /// # Errors
     /// A model outside the theorems, or one that breaks an assumption: each named.
     pub fn new(spec: &Spec, weights: &Weights<f64>) -> Result<Constants> {
+        Constants::with(spec, weights, &Known::default())
+    }
+
+    /// The same; what is known of this very model is not computed again.
+    ///
+    /// # Errors
+    /// As for [`Constants::new`].
+    pub fn with(spec: &Spec, weights: &Weights<f64>, known: &Known) -> Result<Constants> {
         check(spec, weights)?;
         let final_norm = weights.final_norm.as_ref().context("the model has no final norm")?;
-        let blocks = weights
+        let blocks: Vec<(BlockConstants, Vec<Constant>)> = weights
             .blocks
             .par_iter()
             .enumerate()
-            .map(|(index, block)| BlockConstants {
-                attn: AttnConstants::new(spec, block),
-                mlp: MlpConstants::new(spec, block),
-                window: spec.windows.get(index).copied().flatten(),
+            .map(|(index, block)| {
+                let mut known = known.block(index);
+                let constants = BlockConstants {
+                    attn: AttnConstants::new(spec, block, &mut known),
+                    mlp: MlpConstants::new(spec, block, &mut known),
+                    window: spec.windows.get(index).copied().flatten(),
+                };
+                (constants, known.rows())
             })
             .collect();
+        let (blocks, rows): (Vec<_>, Vec<_>) = blocks.into_iter().unzip();
         let head = Unembedding::new(weights, final_norm, spec.norm, spec.eps);
-        Ok(Constants { spec: spec.clone(), blocks, head })
+        Ok(Constants { spec: spec.clone(), blocks, head, rows: rows.concat() })
+    }
+
+    /// The norms, for a table.
+    pub fn rows(&self) -> &[Constant] {
+        &self.rows
     }
 
     pub(crate) fn sequential(&self) -> bool {
@@ -152,7 +173,7 @@ impl Constants {
 }
 
 impl AttnConstants {
-    fn new(spec: &Spec, block: &Block<f64>) -> AttnConstants {
+    fn new(spec: &Spec, block: &Block<f64>, known: &mut KnownBlock<'_>) -> AttnConstants {
         let (d_head, n_heads) = (spec.d_head, spec.n_heads);
         let fold = |first, count| Folded::new(&block.qkv, first, count, &block.attn_norm, spec.norm);
         let query = fold(0, spec.d_query());
@@ -168,11 +189,20 @@ impl AttnConstants {
         let norms = |folded: &Folded, count: usize| -> Vec<f64> {
             (0..count).map(|head| spectral_norm(view(&of_head(folded, head)), 0.0)).collect()
         };
-        let (query_norm, key_norm) = (norms(&query, n_heads), norms(&key, spec.n_kv_heads));
-        let heads = HeadSum::new(view(&value.weight), view(&out), n_heads, d_head);
+        let query_norm = known.several("query", n_heads, || norms(&query, n_heads));
+        let key_norm = known.several("key", spec.n_kv_heads, || norms(&key, spec.n_kv_heads));
+        // |OV_h| of each head, of all stacked, and stacked with weights.
+        let sums = known.several("value and output, heads", n_heads + 2, || {
+            let sum = HeadSum::new(view(&value.weight), view(&out), n_heads, d_head);
+            [sum.each, vec![sum.stacked, sum.weighted]].concat()
+        });
+        let heads =
+            HeadSum { each: sums[..n_heads].to_vec(), stacked: sums[n_heads], weighted: sums[n_heads + 1] };
         let root = (spec.d_model as f64).sqrt();
         let reach = heads.uniform(root);
-        let operator = operator_norm(&value.weight, view(&out), d_head, &vec![true; n_heads]);
+        let operator = known.one("value and output, sum", || {
+            operator_norm(&value.weight, view(&out), d_head, &vec![true; n_heads])
+        });
         let qk_norm = block.q_norm.as_ref().zip(block.k_norm.as_ref()).map(|(q, k)| QueryKeyNorm {
             query_gain: q.gain.clone(),
             key_gain: k.gain.clone(),

@@ -19,6 +19,12 @@ pub(crate) struct Decision<'a> {
     d: usize,
     deviation: f64,
     length: f64,
+    /// The certified radius `R`: no final state nearer than this changes the greedy token.
+    pub radius: f64,
+    /// Log-probabilities.
+    pub log_p: Vec<f64>,
+    /// `z_a - z_v` at the opposite of every direction: what is left where the state may be anything.
+    opposite: f64,
     /// The greedy token.
     pub greedy: usize,
     /// `z_a - z_v - (c_a - c_v)`, per `v`, less what rounding may have added.
@@ -63,29 +69,60 @@ fn distances(head: &Unembedding, inner: &[f64], y: &[f64]) -> Vec<f64> {
 }
 
 impl<'a> Decision<'a> {
-    /// `logits` of position `i`, and the true token after it.
-    pub(crate) fn new(
+    /// Of the positions from `first` on, one per row of `logits`, each with the true token after it. Positions go
+    /// through the unembedding together.
+    pub(crate) fn of(
+        head: &'a Unembedding,
+        normed: &Normed,
+        first: usize,
+        logits: &[&[f64]],
+        next: &[Option<usize>],
+    ) -> Vec<Decision<'a>> {
+        let d = normed.u.cols;
+        let greedy: Vec<usize> = logits.iter().map(|logits| arg_max(logits)).collect();
+        let log_p: Vec<Vec<f64>> = logits.iter().map(|logits| log_softmax(logits)).collect();
+        let mut p = log_p.concat();
+        crate::wide::exp_all(&mut p, 0.0);
+        let means = head.means(&Matrix::new(logits.len(), head.vocab(), p));
+        let tokens = greedy.iter().copied().chain(next.iter().map(|next| next.unwrap_or(0)));
+        let directions: Vec<f64> = tokens.flat_map(|token| head.direction(token)).collect();
+        let directions = Matrix::new(2 * logits.len(), d, directions);
+        let inner = head.inner(&directions);
+        log_p
+            .into_iter()
+            .enumerate()
+            .map(|(at, log_p)| {
+                let of_next = logits.len() + at;
+                let true_next = next[at].map(|_| {
+                    let direction = directions.row(of_next);
+                    let farthest =
+                        distances(head, inner.row(of_next), direction).into_iter().fold(0.0, f64::max);
+                    let from_mean = distance(direction, means.row(at));
+                    (from_mean + 1e-13 * (norm(direction) + head.largest), farthest)
+                });
+                let apart = distances(head, inner.row(at), directions.row(at));
+                Decision::new(head, normed, first + at, logits[at], (greedy[at], log_p, apart), true_next)
+            })
+            .collect()
+    }
+
+    /// `apart`: `|g_a - g_v|` per `v`.
+    fn new(
         head: &'a Unembedding,
         normed: &Normed,
         i: usize,
         logits: &[f64],
-        next: Option<usize>,
+        (greedy, log_p, apart): (usize, Vec<f64>, Vec<f64>),
+        true_next: Option<(f64, f64)>,
     ) -> Decision<'a> {
         let d = normed.u.cols;
         let root = (d as f64).sqrt();
-        let greedy = arg_max(logits);
-        let own = head.direction(greedy);
-        let mut rows = own.clone();
-        let next_direction = next.map(|next| head.direction(next));
-        rows.extend(next_direction.iter().flatten());
-        let inner = head.inner(&Matrix::new(rows.len() / d, d, rows));
         let offset: Vec<f64> = head.constant.iter().map(|c| head.constant[greedy] - c).collect();
         // What two computed logits can be off by counts against the greedy token.
         let lost = 2.0 * head.rounding;
         let along: Vec<f64> =
             logits.iter().zip(&offset).map(|(z, offset)| logits[greedy] - z - offset - lost).collect();
-        let size: Vec<f64> =
-            distances(head, inner.row(0), &own).into_iter().map(|distance| distance * root).collect();
+        let size: Vec<f64> = apart.into_iter().map(|distance| distance * root).collect();
         let rounding = 16.0 * (d + 64) as f64 * UNIT;
         let across = along
             .iter()
@@ -93,21 +130,22 @@ impl<'a> Decision<'a> {
             .map(|(along, size)| ((size - along) * (size + along)).max(0.0) + rounding * size * size)
             .map(f64::sqrt)
             .collect();
-        let true_next = next_direction.map(|direction| {
-            let mean = head.mean(&softmax(logits));
-            let farthest = distances(head, inner.row(1), &direction).into_iter().fold(0.0, f64::max);
-            (distance(&direction, &mean) + 1e-13 * (norm(&direction) + head.largest), farthest)
-        });
+        let others = || (0..along.len()).filter(|&v| v != greedy);
+        let opposite = others().map(|v| offset[v] - size[v]).fold(f64::INFINITY, f64::min);
+        let angle = safe_angle(others().map(|v| (along[v], size[v], offset[v])));
         Decision {
             head,
             d,
             deviation: normed.deviation[i],
             length: normed.length[i],
             greedy,
+            radius: (d as f64).sqrt() * normed.deviation[i] * angle.sin(),
+            log_p,
             along,
             size,
             across,
             offset,
+            opposite,
             true_next,
         }
     }
@@ -116,13 +154,12 @@ impl<'a> Decision<'a> {
     pub(crate) fn bounds(&self, rho: f64) -> DecisionBounds {
         let r = norm_step(rho, self.d, self.deviation, self.length);
         let (sin, cos) = half_angle(rho, self.d, self.deviation).sin_cos();
-        let mut margin = f64::INFINITY;
-        for v in (0..self.along.len()).filter(|&v| v != self.greedy) {
-            let (along, size) = (self.along[v], self.size[v]);
-            // phi + th >= pi: the opposite direction is in reach.
-            let least = if along <= -size * cos { -size } else { along * cos - self.across[v] * sin };
-            margin = margin.min(least.max(-size) + self.offset[v]);
-        }
+        let margin = if cos == -1.0 {
+            self.opposite
+        } else {
+            let (before, after) = (0..self.greedy, self.greedy + 1..self.along.len());
+            self.least(before, sin, cos).min(self.least(after, sin, cos))
+        };
         let width = 2.0 * self.head.radius * r;
         let second = width * width / 8.0;
         DecisionBounds {
@@ -136,22 +173,38 @@ impl<'a> Decision<'a> {
         }
     }
 
-    /// The certified radius `R`: no final state nearer than this changes the greedy token.
-    pub(crate) fn radius(&self) -> f64 {
-        let mut angle = std::f64::consts::FRAC_PI_2;
-        for v in (0..self.along.len()).filter(|&v| v != self.greedy) {
-            let (along, size, offset) = (self.along[v], self.size[v], self.offset[v]);
-            // The direction does not separate these two tokens: their constants alone do.
-            if offset >= size {
-                continue;
-            }
-            let turn = (-offset / size).clamp(-1.0, 1.0).acos() - (along / size).clamp(-1.0, 1.0).acos();
-            angle = angle.min(turn);
+    /// The least `z_a - z_v` over the cap, for `v` in `range`.
+    fn least(&self, range: std::ops::Range<usize>, sin: f64, cos: f64) -> f64 {
+        let (along, size) = (&self.along[range.clone()], &self.size[range.clone()]);
+        let (across, offset) = (&self.across[range.clone()], &self.offset[range]);
+        let mut margin = f64::INFINITY;
+        for (((&along, &size), &across), &offset) in along.iter().zip(size).zip(across).zip(offset) {
+            // phi + th >= pi: the opposite direction is in reach. Choices without branches become vector code.
+            let turned = along * cos - across * sin;
+            let least = if along <= -size * cos || turned < -size { -size } else { turned } + offset;
+            margin = if least < margin { least } else { margin };
         }
-        // acos near 1 keeps half of the digits.
-        let angle = (angle - 1e-7).max(0.0);
-        (self.d as f64).sqrt() * self.deviation * angle.sin()
+        margin
     }
+}
+
+/// By how much the final state may turn before some `v` overtakes the greedy token, from
+/// `z_a - z_v - (c_a - c_v)`, `sqrt(d) |g_a - g_v|` and `c_a - c_v` of each.
+fn safe_angle(others: impl Iterator<Item = (f64, f64, f64)>) -> f64 {
+    let mut angle = std::f64::consts::FRAC_PI_2;
+    for (along, size, offset) in others {
+        // The direction does not separate these two tokens: their constants alone do.
+        if offset >= size {
+            continue;
+        }
+        let (now, least) = ((along / size).clamp(-1.0, 1.0), (-offset / size).clamp(-1.0, 1.0));
+        // An angle is at least the difference of its cosines: most tokens are seen to be far without it.
+        if now - least < angle {
+            angle = angle.min(least.acos() - now.acos());
+        }
+    }
+    // acos near 1 keeps half of the digits.
+    (angle - 1e-7).max(0.0)
 }
 
 /// First of the largest.
@@ -167,12 +220,12 @@ pub(crate) fn margin_of(logits: &[f64], token: usize) -> f64 {
 
 /// Log-probabilities.
 pub(crate) fn log_softmax(logits: &[f64]) -> Vec<f64> {
-    let top = logits.iter().copied().fold(f64::NEG_INFINITY, f64::max);
-    let sum: f64 = logits.iter().map(|z| (z - top).exp()).sum();
-    let log = top + sum.ln();
+    let (log, _) = log_sum_exp(logits);
     logits.iter().map(|z| z - log).collect()
 }
 
-fn softmax(logits: &[f64]) -> Vec<f64> {
-    log_softmax(logits).into_iter().map(f64::exp).collect()
+/// `ln sum_v exp z_v`, and the largest `z_v`.
+pub(crate) fn log_sum_exp(logits: &[f64]) -> (f64, f64) {
+    let top = crate::wide::largest(logits);
+    (top + crate::wide::sum_exp(logits, top).ln(), top)
 }

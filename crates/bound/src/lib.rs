@@ -58,7 +58,9 @@
 //! `bound` (one row per claim), `reach` (one row per intervention and position: measured, decomposed,
 //! certified), `tightness` (bound over measured per theorem and intervention, with a verdict: *informative*
 //! where at least half of the rows say something that does not hold anyway: hidden differences below
-//! `sqrt(d) s(x)`, margins above zero, logits below their span, nats below `ln V`, `tv` below 1). Blocks -1 and
+//! `sqrt(d) s(x)`, margins above zero, logits below their span, nats below `ln V`, `tv` below 1; local
+//! displacements, of which nothing holds anyway, within ten times the measured). Without requests, `constant`
+//! (the norms of the weights, `known.rs`). Blocks -1 and
 //! -2 stand for the final norm and the logits. Positions are those of the state: position `i` predicts `i + 1`.
 //!
 //! # Sources
@@ -79,6 +81,7 @@ mod estimate;
 mod head_sets;
 mod head_sum;
 mod hybrid;
+mod known;
 mod linear;
 mod local;
 mod mlp;
@@ -98,9 +101,11 @@ mod trace;
 mod trajectory;
 mod unembedding;
 mod weights_only;
+mod wide;
 
 pub use check::{Claim, Row, THEOREMS, claim};
 pub use constants::Constants;
+pub use known::Known;
 pub use request::{Bounds, Depth, Rows};
 pub use stage::Bound;
 pub use tightness::{Summary, judge};

@@ -128,7 +128,7 @@ pub(crate) fn dot(a: &[f64], b: &[f64]) -> f64 {
     let rest: f64 = a8.remainder().iter().zip(b8.remainder()).map(|(a, b)| a * b).sum();
     for (a, b) in a8.zip(b8) {
         for lane in 0..8 {
-            sums[lane] = a[lane].mul_add(b[lane], sums[lane]);
+            sums[lane] += a[lane] * b[lane];
         }
     }
     sums.iter().sum::<f64>() + rest
@@ -141,7 +141,15 @@ pub(crate) fn norm(a: &[f64]) -> f64 {
 
 /// `|a - b|`.
 pub(crate) fn distance(a: &[f64], b: &[f64]) -> f64 {
-    a.iter().zip(b).map(|(a, b)| (a - b) * (a - b)).sum::<f64>().sqrt()
+    let mut sums = [0.0; 8];
+    let (a8, b8) = (a.chunks_exact(8), b.chunks_exact(8));
+    let rest: f64 = a8.remainder().iter().zip(b8.remainder()).map(|(a, b)| (a - b) * (a - b)).sum();
+    for (a, b) in a8.zip(b8) {
+        for lane in 0..8 {
+            sums[lane] += (a[lane] - b[lane]) * (a[lane] - b[lane]);
+        }
+    }
+    (sums.iter().sum::<f64>() + rest).sqrt()
 }
 
 /// Norm of each row.

@@ -9,7 +9,7 @@
 
 use rote_model::Activation;
 
-use crate::activation::{Interval, interval};
+use crate::activation::{Curve, Interval};
 use crate::hybrid::hybrid;
 use crate::linear::norm;
 use crate::mlp_constants::{Form, MlpConstants};
@@ -20,13 +20,18 @@ pub(crate) fn mlp_step(c: &MlpConstants, point: &MlpPoint, i: usize, r: f64, len
     if r == 0.0 {
         return 0.0;
     }
+    // The longest step that a norm allows is asked for again and again, once a bound has outgrown the state.
+    if r == length + (c.first.weight.cols as f64).sqrt() {
+        return *point.farthest[i].get_or_init(|| any_step(c, point, i, r, length));
+    }
+    any_step(c, point, i, r, length)
+}
+
+fn any_step(c: &MlpConstants, point: &MlpPoint, i: usize, r: f64, length: f64) -> f64 {
     let (a, act) = (point.a.row(i), point.act.row(i));
-    let moves: Vec<Interval> = a
-        .iter()
-        .zip(act)
-        .zip(&c.columns)
-        .map(|((&a, &value), &w)| interval(c.act, a, value, w * r))
-        .collect();
+    let curve = Curve::of(c.act);
+    let moves: Vec<Interval> =
+        a.iter().zip(act).zip(&c.columns).map(|((&a, &value), &w)| curve.interval(a, value, w * r)).collect();
     let best = match (&c.form, &point.v) {
         (Form::Gated { up_columns, up_norm, bilinear, .. }, Some(v)) => {
             let gated = Gated { c, a, act, v: v.row(i), moves: &moves, up_columns, up_norm: *up_norm };

@@ -9,6 +9,7 @@ use rote_model::{Activation, Block, Matrix, MlpKind, Spec};
 
 use crate::activation::largest;
 use crate::constants::Folded;
+use crate::known::KnownBlock;
 use crate::linear::{gamma, norm, product, product_error, row_norms, view};
 use crate::spectral::{largest_eigenvalue, spectral_norm};
 
@@ -56,33 +57,41 @@ pub(crate) struct MlpConstants {
 }
 
 impl MlpConstants {
-    pub(crate) fn new(spec: &Spec, block: &Block<f64>) -> MlpConstants {
+    pub(crate) fn new(spec: &Spec, block: &Block<f64>, known: &mut KnownBlock<'_>) -> MlpConstants {
         let fold = |linear: &rote_model::Linear<f64>| {
             Folded::new(linear, 0, linear.n_out(), &block.mlp_norm, spec.norm)
         };
         let down = (*block.down.weight).clone();
-        let down_norm = spectral_norm(view(&down), 0.0);
+        let down_norm = known.one("down", || spectral_norm(view(&down), 0.0));
         let down_bias = block.down.bias.clone().unwrap_or_else(|| vec![0.0; spec.d_model]);
         let (act, first, form) = match (spec.mlp, &block.gate) {
             (MlpKind::Gated(act), Some(gate)) => {
                 let (gate, up) = (fold(gate), fold(&block.up));
                 let bare =
                     act != Activation::Relu && gate.bias.iter().chain(&up.bias).all(|&bias| bias == 0.0);
-                let bilinear = bare.then(|| bilinear(&gate.weight, &up.weight, &down, down_norm));
+                let bilinear = bare.then(|| {
+                    let both = known.several("bilinear form, and after down", 2, || {
+                        let (inside, after) = bilinear(&gate.weight, &up.weight, &down, down_norm);
+                        vec![inside, after]
+                    });
+                    (both[0], both[1])
+                });
                 let up_columns = row_norms(&up.weight);
-                let up_norm = spectral_norm(view(&up.weight), 0.0);
+                let up_norm = known.one("up", || spectral_norm(view(&up.weight), 0.0));
                 (act, gate, Form::Gated { up, up_columns, up_norm, bilinear })
             }
             (MlpKind::Plain(act) | MlpKind::Gated(act), _) => {
                 let first = fold(&block.up);
-                let through = product(view(&down), view(&first.weight));
-                let error = product_error(view(&down), view(&first.weight));
-                let through = spectral_norm(view(&through), error);
+                let through = known.one("first and down", || {
+                    let through = product(view(&down), view(&first.weight));
+                    let error = product_error(view(&down), view(&first.weight));
+                    spectral_norm(view(&through), error)
+                });
                 (act, first, Form::Plain { through })
             }
         };
         let columns = row_norms(&first.weight);
-        let first_norm = spectral_norm(view(&first.weight), 0.0);
+        let first_norm = known.one("first", || spectral_norm(view(&first.weight), 0.0));
         let mut constants = MlpConstants {
             act,
             first,

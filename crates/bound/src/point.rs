@@ -4,9 +4,11 @@
 //! that is off by a rounding is the state the theorems speak of (theorem R: each block starts anew from the
 //! stored state, and what the model's rounding adds is a margin per block).
 
+use std::sync::{Mutex, OnceLock};
+
 use rote_model::{Matrix, NormKind, Spec};
 
-use crate::activation::evaluate;
+use crate::activation::Curve;
 use crate::constants::{AttnConstants, BlockConstants, Constants, Folded, centred};
 use crate::linear::{accumulate, distance, norm, product, row_norms, view};
 use crate::mlp_constants::{Form, MlpConstants};
@@ -105,6 +107,9 @@ pub(crate) struct AttnPoint {
     pub value_size: f64,
     /// First position of each query's mask.
     pub first: Vec<usize>,
+    /// Steps that theorem C was asked for, with its answers: once their bounds have outgrown the state, all
+    /// interventions ask for the same. What is reused is what would be computed.
+    pub asked: Mutex<Vec<(Vec<f64>, Vec<f64>)>>,
 }
 
 /// One block's MLP on one sequence.
@@ -119,6 +124,10 @@ pub(crate) struct MlpPoint {
     pub output: Matrix<f64>,
     /// `|M_i - c_2|`.
     pub centred: Vec<f64>,
+    /// `act'(a)`, `[n, m]`, near enough for an estimate.
+    pub slope: Matrix<f64>,
+    /// Theorem D for the longest step a norm allows, per token; filled where it is asked for.
+    pub farthest: Vec<OnceLock<f64>>,
 }
 
 /// One block on one sequence.
@@ -199,7 +208,7 @@ impl AttnPoint {
         let centred = (0..n).map(|i| distance(output.row(i), &c.constant)).collect();
         // Each value counts once per query head that reads it.
         let value_size = row_norms(&value).into_iter().fold(0.0, f64::max) * (group as f64).sqrt();
-        AttnPoint { heads, output, centred, value_size, first }
+        AttnPoint { heads, output, centred, value_size, first, asked: Mutex::default() }
     }
 }
 
@@ -250,7 +259,8 @@ impl Part<'_> {
             row[i + 1..].fill(0.0);
             let seen = &mut row[self.first[i]..=i];
             let top = seen.iter().fold(f64::NEG_INFINITY, |top, score| top.max(score * scale));
-            seen.iter_mut().for_each(|score| *score = (*score * scale - top).exp());
+            seen.iter_mut().for_each(|score| *score *= scale);
+            crate::wide::exp_all(seen, top);
             let sum: f64 = seen.iter().sum();
             seen.iter_mut().for_each(|weight| *weight /= sum);
         }
@@ -279,24 +289,28 @@ impl Part<'_> {
         head: usize,
         kv: usize,
     ) -> Scores {
-        let (n, width) = (self.n(), self.q.cols);
-        let scale = scale.abs();
+        let (n, scale) = (self.n(), scale.abs());
         let mut of_query = Matrix::new(n, n, vec![0.0; n * n]);
         let mut of_key = of_query.clone();
+        let keys = Turned::new(&self.k, &c.query_cover[head], turn);
+        let queries = Turned::new(&self.q, &c.key_cover[kv], turn);
+        let means = product(view(weights), view(&self.k));
+        let means = Turned::new(&means, &c.query_cover[head], turn);
         for i in 0..n {
             let from = self.first[i];
-            let mut keys = self.keys_from_mean(weights, i);
-            keys.data.chunks_exact_mut(width).for_each(|key| turn.adjoint(key, i));
-            let mut queries = Matrix::new(keys.rows, width, self.q.row(i).repeat(keys.rows));
-            queries.data.chunks_exact_mut(width).enumerate().for_each(|(j, q)| turn.adjoint(q, from + j));
-            let rows =
-                [(&keys, &c.query_cover[head], &mut of_query), (&queries, &c.key_cover[kv], &mut of_key)];
-            for (rows, cover, out) in rows {
-                let lengths = row_norms(&product(view(rows), view(cover)));
-                out.data[i * n + from..=i * n + i]
-                    .iter_mut()
-                    .zip(lengths)
-                    .for_each(|(out, x)| *out = scale * x);
+            // (k_j - kap_i) R_i^T L for all j that i sees.
+            let rows = keys.rows(i, from, i + 1);
+            let mean = means.rows(i, i, i + 1);
+            for (j, row) in (from..=i).zip(rows.data.chunks_exact(rows.cols)) {
+                of_query.data[i * n + j] = scale * distance(row, &mean.data);
+            }
+        }
+        for j in 0..n {
+            // q_i R_j^T L for all i that see j.
+            let end = (j..n).find(|&i| self.first[i] > j).unwrap_or(n);
+            let rows = queries.rows(j, j, end);
+            for (i, row) in (j..end).zip(rows.data.chunks_exact(rows.cols)) {
+                of_key.data[i * n + j] = scale * norm(row);
             }
         }
         let of_both = scale * c.query_norm[head] * c.key_norm[kv] * turn.stretch * turn.stretch;
@@ -363,6 +377,40 @@ impl Part<'_> {
     }
 }
 
+/// Rows `y` of a head and what makes `y R_p^T L` of them at any position `p`: only the dimensions that turn
+/// depend on it.
+struct Turned<'a> {
+    /// `[n, 2 half]`.
+    turning: Matrix<f64>,
+    /// What the others give, `[n, width]`.
+    still: Matrix<f64>,
+    cover: &'a Matrix<f64>,
+    turn: &'a Turn,
+}
+
+impl<'a> Turned<'a> {
+    fn new(y: &Matrix<f64>, cover: &'a Matrix<f64>, turn: &'a Turn) -> Turned<'a> {
+        let (width, turns) = (y.cols, turn.dimensions());
+        let turning = view(y).cols(0, turns).to_matrix();
+        let still = product(view(y).cols(turns, width - turns), view(cover).rows(turns, width - turns));
+        Turned { turning, still, cover, turn }
+    }
+
+    /// `y R_p^T L` of rows `from .. end`.
+    fn rows(&self, position: usize, from: usize, end: usize) -> Matrix<f64> {
+        let (count, width) = (end - from, self.cover.cols);
+        let mut rows = view(&self.still).rows(from, count).to_matrix();
+        if self.turning.cols > 0 {
+            // R_p^T L: each column of L, as a row, turned.
+            let mut columns = view(self.cover).rows(0, self.turning.cols).transposed().to_matrix();
+            columns.data.chunks_exact_mut(self.turning.cols).for_each(|row| self.turn.forward(row, position));
+            let turning = view(&self.turning).rows(from, count);
+            accumulate(&mut rows.data, width, 1.0, turning, view(&columns).transposed());
+        }
+        rows
+    }
+}
+
 impl HeadPoint {
     /// `eps_ij` for `j` in `from ..= i`, appended to `eps` (lemma L6), when inputs step by `r` after the norm.
     pub(crate) fn score_steps(&self, i: usize, from: usize, r: &[f64], eps: &mut Vec<f64>) {
@@ -390,8 +438,10 @@ impl HeadPoint {
 impl MlpPoint {
     fn new(c: &MlpConstants, input: &Normed) -> MlpPoint {
         let a = c.first.apply(&input.u);
-        let mut act = a.clone();
-        act.data.iter_mut().for_each(|x| *x = evaluate(c.act, *x).0);
+        let (mut act, mut slope) = (a.clone(), a.clone());
+        crate::wide::activate(&mut act.data, c.act);
+        let curve = Curve::of(c.act);
+        slope.data.iter_mut().for_each(|x| *x = curve.near(*x).1);
         let (hidden, v) = match &c.form {
             Form::Plain { .. } => (act.clone(), None),
             Form::Gated { up, .. } => {
@@ -406,7 +456,8 @@ impl MlpPoint {
         for row in output.data.chunks_exact_mut(c.down_bias.len()) {
             row.iter_mut().zip(&c.down_bias).for_each(|(out, bias)| *out += bias);
         }
-        MlpPoint { a, act, v, output, centred }
+        let farthest = vec![OnceLock::new(); a.rows];
+        MlpPoint { a, act, v, output, centred, slope, farthest }
     }
 
     /// `|M_i|`.

@@ -12,9 +12,9 @@ use rote_plan::{BlockChange, Intervention};
 
 use crate::check::Row;
 use crate::constants::Constants;
-use crate::decision::{Decision, DecisionBounds, arg_max, log_softmax, margin_of};
+use crate::decision::{Decision, DecisionBounds, log_sum_exp, margin_of};
 use crate::decompose::{Shares, shares};
-use crate::estimate::linear_estimate;
+use crate::estimate::linear_estimates;
 use crate::head_sets::{any_pattern, any_subset};
 use crate::linear::{norm, row_norms};
 use crate::local::{displacement, from_weights, head_displacements, local, rounding};
@@ -24,6 +24,7 @@ use crate::rotary::Turn;
 use crate::trace::{Trace, differences};
 use crate::trajectory::{INFLATE, margin, propagate};
 use crate::weights_only::{WeightsOnly, weights_only};
+use crate::wide::{compare_logits, largest};
 
 /// What is asked for beside the local rows and the rows at the output.
 #[derive(Clone, Copy, Debug, Default)]
@@ -42,6 +43,9 @@ pub struct Rows {
     /// For the `reach` table.
     pub reach: Vec<Reach>,
 }
+
+/// Positions that go through the unembedding together, interventions that are estimated together.
+const TOGETHER: usize = 16;
 
 /// A model, its constants and the interventions, prepared once.
 pub struct Bounds {
@@ -66,6 +70,19 @@ impl Bounds {
     /// A model or an intervention that no theorem covers.
     pub fn new(model: Arc<Model<f64>>, changes: &[Intervention], depth: Depth) -> Result<Bounds> {
         let constants = Constants::new(&model.spec, &model.weights)?;
+        Bounds::with(model, constants, changes, depth)
+    }
+
+    /// The same, of the model's own constants.
+    ///
+    /// # Errors
+    /// An intervention that no theorem covers.
+    pub fn with(
+        model: Arc<Model<f64>>,
+        constants: Constants,
+        changes: &[Intervention],
+        depth: Depth,
+    ) -> Result<Bounds> {
         let plans = changes
             .iter()
             .filter(|change| !change.is_none())
@@ -108,18 +125,42 @@ impl Bounds {
         let final_norm = model.final_norm(&plain.last.data);
         let logits = model.logits(&final_norm);
         let logits: Vec<&[f64]> = logits.chunks_exact(spec.vocab.max(1)).collect();
-        let decisions: Vec<Decision> = (0..tokens.len())
+        let next: Vec<Option<usize>> =
+            (0..tokens.len()).map(|i| tokens.get(i + 1).map(|&token| token as usize)).collect();
+        let starts: Vec<usize> = (0..tokens.len()).step_by(TOGETHER).collect();
+        let decisions: Vec<Vec<Decision>> = starts
             .into_par_iter()
-            .map(|i| {
-                let next = tokens.get(i + 1).map(|&token| token as usize);
-                Decision::new(&constants.head, &last, i, logits[i], next)
+            .map(|start| {
+                let end = (start + TOGETHER).min(tokens.len());
+                Decision::of(&constants.head, &last, start, &logits[start..end], &next[start..end])
             })
             .collect();
+        let decisions = decisions.into_iter().flatten().collect();
         let base = Base { tokens, plain, points, last, final_norm, logits, decisions };
+        let estimates = self.estimates(&base);
         self.plans
             .par_iter()
-            .map(|(plan, change, weights)| self.change(request, &base, plan, change, weights))
+            .zip(estimates)
+            .map(|((plan, change, weights), estimate)| {
+                self.change(request, &base, plan, change, weights, &estimate)
+            })
             .collect()
+    }
+
+    /// First-order estimates, plan by plan.
+    fn estimates(&self, base: &Base<'_>) -> Vec<Vec<f64>> {
+        let mut order: Vec<usize> = (0..self.plans.len()).collect();
+        order.sort_by_key(|&at| self.plans[at].0.first);
+        let together: Vec<Vec<Vec<f64>>> = order
+            .par_chunks(TOGETHER)
+            .map(|order| {
+                let plans: Vec<&Plan> = order.iter().map(|&at| &self.plans[at].0).collect();
+                linear_estimates(&self.constants, &base.points, &plans)
+            })
+            .collect();
+        let mut estimates = vec![Vec::new(); order.len()];
+        order.into_iter().zip(together.into_iter().flatten()).for_each(|(at, one)| estimates[at] = one);
+        estimates
     }
 
     fn change(
@@ -129,6 +170,7 @@ impl Bounds {
         plan: &Plan,
         change: &[BlockChange],
         weights: &WeightsOnly,
+        estimate: &[f64],
     ) -> Result<Rows> {
         let (constants, first) = (&self.constants, plan.first);
         let changed = base.plain.changed(&self.model, first, change)?;
@@ -162,7 +204,6 @@ impl Bounds {
             }
         }
         let (rho, measured) = (&rho[n_blocks - 1 - first], &differ[n_blocks - 1 - first]);
-        let estimate = linear_estimate(constants, &base.points, plan);
         let shares = shares(&base.plain, &changed, !matches!(plan.blocks[first].attn, AttnPlan::Keep));
         let seen = self.readout(base, &changed, rho, &mut rows.bounds);
         for i in 0..base.tokens.len() {
@@ -171,7 +212,7 @@ impl Bounds {
             rows.bounds.push(row);
             let decision = base.decisions[i].bounds(rho[i]);
             self.decision_rows(base, i, &decision, &seen[i], &mut rows.bounds);
-            let radius = base.decisions[i].radius();
+            let radius = base.decisions[i].radius;
             let Shares { direct, attn, mlp } = shares[i];
             rows.reach.push(Reach {
                 change: plan.name.clone(),
@@ -306,10 +347,11 @@ impl Bounds {
         let final_norm = self.model.final_norm(&changed.last.data);
         if self.model.weights.project_out.is_none() {
             let gain = self.constants.head.largest_gain;
+            let steps = base.last.steps(rho);
             for i in 0..base.tokens.len() {
                 let cut = i * spec.d_model..(i + 1) * spec.d_model;
                 let measured = crate::linear::distance(&base.final_norm[cut.clone()], &final_norm[cut]);
-                let r = base.last.steps(rho)[i];
+                let r = steps[i];
                 let size = gain * base.last.length[i];
                 let value = gain * r * INFLATE + 1e-12 * size;
                 rows.push(Row { block: -1, ..row(0, i, "norm.trajectory", value, measured, 2.0 * size) });
@@ -319,7 +361,9 @@ impl Bounds {
         logits
             .chunks_exact(spec.vocab.max(1))
             .enumerate()
-            .map(|(i, after)| compare(base.logits[i], after, base.tokens.get(i + 1).copied()))
+            .map(|(i, after)| {
+                compare(&base.decisions[i], base.logits[i], after, base.tokens.get(i + 1).copied())
+            })
             .collect()
     }
 
@@ -388,24 +432,20 @@ fn equality(block: usize, i: usize, bound: &str, exact: f64, slack: f64, measure
     Row { slack, ..row(block, i, bound, exact + slack, measured, trivial) }
 }
 
-fn compare(before: &[f64], after: &[f64], next: Option<u32>) -> Seen {
-    let greedy = arg_max(before);
-    let (p, q) = (log_softmax(before), log_softmax(after));
-    let mut seen = Seen {
-        logit: 0.0,
-        margin: margin_of(after, greedy),
-        logp_change: next.map(|next| q[next as usize] - p[next as usize]),
-        divergence: 0.0,
-        variation: 0.0,
-        changed: arg_max(after) != greedy,
-    };
-    for v in 0..before.len() {
-        seen.logit = seen.logit.max((after[v] - before[v]).abs());
-        seen.divergence += p[v].exp() * (p[v] - q[v]);
-        seen.variation += (p[v].exp() - q[v].exp()).abs() / 2.0;
+fn compare(decision: &Decision, before: &[f64], after: &[f64], next: Option<u32>) -> Seen {
+    let (greedy, p) = (decision.greedy, &decision.log_p);
+    let (log_sum, top) = log_sum_exp(after);
+    let (logit, divergence, variation) = compare_logits(before, after, p, log_sum);
+    let others = largest(&after[..greedy]).max(largest(&after[greedy + 1..]));
+    Seen {
+        logit,
+        margin: after[greedy] - others,
+        logp_change: next.map(|next| after[next as usize] - log_sum - p[next as usize]),
+        divergence: divergence.max(0.0),
+        variation,
+        // The first of the largest wins.
+        changed: after[greedy] < top || after[..greedy].contains(&top),
     }
-    seen.divergence = seen.divergence.max(0.0);
-    seen
 }
 
 /// The block as it is computed here must be the block that the model runs.

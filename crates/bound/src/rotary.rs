@@ -32,12 +32,18 @@ impl Turn {
         Turn { half, table, stretch }
     }
 
+    /// How many dimensions of a head turn, from the first on.
+    pub(crate) fn dimensions(&self) -> usize {
+        2 * self.half
+    }
+
     /// `row <- row R_position`.
     pub(crate) fn forward(&self, row: &mut [f64], position: usize) {
         self.turn(row, position, 1.0);
     }
 
     /// `row <- row R_position^T`.
+    #[cfg(test)]
     pub(crate) fn adjoint(&self, row: &mut [f64], position: usize) {
         self.turn(row, position, -1.0);
     }

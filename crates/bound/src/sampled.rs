@@ -230,7 +230,7 @@ fn theorem_i2_is_attained_at_the_caps_edge() {
         let normed = crate::point::Normed::new(&x, NormKind::Rms, model.spec.eps);
         let logits = logits_of(&x.data);
         let greedy = arg_max(&logits);
-        let decision = Decision::new(head, &normed, 0, &logits, Some(0));
+        let decision = Decision::of(head, &normed, 0, &[&logits], &[Some(0)]).remove(0);
         let (own, other) = (head.direction(greedy), head.direction(1 - greedy));
         let away: Vec<f64> = own.iter().zip(&other).map(|(a, b)| b - a).collect();
         let (length, along) = (norm(&x.data), dot(&away, &x.data) / dot(&x.data, &x.data));
@@ -250,7 +250,7 @@ fn theorem_i2_is_attained_at_the_caps_edge() {
             let (measured, bound) = (after[greedy] - after[1 - greedy], decision.bounds(rho).margin);
             assert!(bound <= measured + 1e-9 && bound >= measured - 1e-5, "{angle}: {measured} {bound}");
         }
-        let radius = decision.radius();
+        let radius = decision.radius;
         if radius < length * 0.999 && radius > 1e-3 * length {
             let angle = (radius / length).asin();
             assert_eq!(arg_max(&logits_of(&touched(angle - 1e-5))), greedy);

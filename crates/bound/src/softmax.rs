@@ -34,11 +34,11 @@ impl Row {
         let wild = largest > CAP;
         let (mut raised, mut lowered) = (0.0, 0.0);
         if !wild {
-            for (p, eps) in p.iter().zip(eps) {
-                let grow = eps.exp();
+            self.up.extend_from_slice(eps);
+            crate::wide::exp_all(&mut self.up, 0.0);
+            for (p, grow) in p.iter().zip(&self.up) {
                 raised += p * grow;
                 lowered += p / grow;
-                self.up.push(grow);
             }
         }
         let rounding = (p.len() + 16) as f64 * 4.0 * f64::EPSILON;

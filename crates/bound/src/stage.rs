@@ -1,18 +1,19 @@
 //! The stage: a model, requests and interventions in; bounds beside measured differences out.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::{Context as _, Result, ensure};
 use clap::Args;
-use rote_artifact::tables::{Bound as BoundRow, Ratio, Reach, Request};
+use rote_artifact::tables::{Bound as BoundRow, Constant, Ratio, Reach, Request};
 use rote_artifact::{Misfit, TableWriter, join, read};
 use rote_engine::{check_tokens, load_subject};
 use rote_plan::unfold;
 use rote_stage::{Context, Output, Stage};
+use rote_store::{Manifest, Subject};
 use serde::Serialize;
 
-use crate::{Bounds, Depth, Summary, judge};
+use crate::{Bounds, Constants, Depth, Known, Summary, judge};
 
 /// The stage.
 pub struct Bound;
@@ -23,9 +24,12 @@ pub struct Inputs {
     /// Model: a folder in Hugging Face layout, a .gguf file, or a hub id with @revision
     #[arg(long, value_name = "MODEL", required = true)]
     model: PathBuf,
-    /// What to run it on
-    #[arg(long, value_name = "REQUEST", required = true)]
-    requests: PathBuf,
+    /// What to run it on; without it, the norms of the model's weights alone are computed and kept
+    #[arg(long, value_name = "REQUEST")]
+    requests: Option<PathBuf>,
+    /// Norms of this model's weights, from an earlier run without --requests
+    #[arg(long, value_name = "CONSTANT")]
+    constants: Option<PathBuf>,
 }
 
 /// What can change a result.
@@ -59,16 +63,27 @@ impl Stage for Bound {
 
     fn run(inputs: &Inputs, params: &Params, output: &Output, context: &Context) -> Result<()> {
         if let Some(shards) = context.shards() {
-            return join_shards(shards, output);
+            return match inputs.requests {
+                Some(_) => join_shards(shards, output),
+                None => join::<Constant>(shards, output),
+            };
         }
-        let requests: Vec<Request> = read(&inputs.requests).context("reading requests")?;
+        let requests: Option<Vec<Request>> =
+            inputs.requests.as_ref().map(|place| read(place).context("reading requests")).transpose()?;
         let (loaded, subject) = load_subject::<f64>(&inputs.model)?;
         let model = loaded.model;
-        check_tokens(&requests, model.spec.vocab)?;
+        check_tokens(requests.as_deref().unwrap_or_default(), model.spec.vocab)?;
+        let known = inputs.constants.as_ref().map(|place| known(place, &subject)).transpose()?;
         output.add_subject(subject);
+        let constants = Constants::with(&model.spec, &model.weights, &known.unwrap_or_default())?;
+        let Some(requests) = requests else {
+            let mut rows = TableWriter::new(output);
+            rows.extend(constants.rows()[context.range(constants.rows().len())].iter().cloned())?;
+            return rows.finish();
+        };
         let changes = unfold(&params.change, model.spec.n_blocks)?;
         let depth = Depth { every_block: params.every_block, lookahead: params.lookahead };
-        let bounds = Bounds::new(Arc::new(model), &changes, depth)?;
+        let bounds = Bounds::with(Arc::new(model), constants, &changes, depth)?;
         let names = bounds.changes();
         ensure!(!names.is_empty(), "no intervention to bound: --change names only `none`");
 
@@ -154,4 +169,19 @@ fn write_tightness(summaries: impl Iterator<Item = (String, Summary)>, output: &
         tightness.extend(summary.finish(&change))?;
     }
     tightness.finish()
+}
+
+/// Norms kept in an artifact, if they are this model's.
+fn known(place: &Path, subject: &Subject) -> Result<Known> {
+    let manifest = Manifest::read(place).with_context(|| format!("--constants {}", place.display()))?;
+    if manifest.subjects.first() != Some(subject) {
+        let whose = manifest.subjects.first().map_or("no model".into(), |other| other.content_id.to_string());
+        return Err(Misfit(format!(
+            "--constants {}: norms of {whose}, but the model is {}; make them with `rote-bound --model` of it",
+            place.display(),
+            subject.content_id
+        ))
+        .into());
+    }
+    Known::new(read::<Constant>(place).context("reading constants")?)
 }

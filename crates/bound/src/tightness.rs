@@ -23,6 +23,18 @@ pub struct Summary {
 /// Differences below this share of what holds anyway are rounding, and no ratio is taken to them.
 const NEGLIGIBLE: f64 = 1e-9;
 
+/// A local bound says something within this factor of what it bounds: a block's own displacement may well be
+/// larger than the state it is added to, so that nothing holds of it without a theorem.
+const NEAR: f64 = 10.0;
+
+/// Whether a bound tells more than is known without it.
+fn says_something(row: &Row) -> bool {
+    if row.bound.starts_with("local.") {
+        return row.value <= NEAR * row.measured || row.value <= NEGLIGIBLE * row.trivial;
+    }
+    row.value < row.trivial
+}
+
 /// What one row says: whether anything, and how far the bound is from what was measured.
 pub fn judge(change: &str, row: &Row) -> Ratio {
     let logarithmic = row.bound == "out.product";
@@ -37,7 +49,7 @@ pub fn judge(change: &str, row: &Row) -> Ratio {
         change: change.to_string(),
         block: row.block,
         bound: row.bound.clone(),
-        informative: row.value < row.trivial,
+        informative: says_something(row),
         log10,
     }
 }
@@ -89,4 +101,32 @@ fn quantile(sorted: &[f64], share: f64) -> Option<f64> {
     let place = share * last as f64;
     let (low, high) = (sorted[place.floor() as usize], sorted[place.ceil() as usize]);
     Some(low + (high - low) * place.fract())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn row(bound: &str, value: f64, measured: f64) -> Row {
+        let bound = bound.to_string();
+        Row { block: 0, position: 1, bound, value, measured, slack: 0.0, trivial: 5.0 }
+    }
+
+    #[test]
+    fn verdicts_follow_what_is_known_without_a_theorem() {
+        let verdict = |rows: &[Row]| -> Tightness {
+            let mut summary = Summary::default();
+            rows.iter().for_each(|row| summary.add(&judge("attn.identity@0", row)));
+            summary.finish("attn.identity@0").remove(0)
+        };
+        // Above the state's own size nothing is said of an output, but of a displacement it may be.
+        assert_eq!(verdict(&[row("out.trajectory", 6.0, 4.0)]).verdict, "vacuous");
+        assert_eq!(verdict(&[row("local.heads", 6.0, 4.0)]).verdict, "informative");
+        assert_eq!(verdict(&[row("local.weights", 50.0, 4.0)]).verdict, "vacuous");
+        assert_eq!(verdict(&[row("out.trajectory", 4.0, 4.0)]).verdict, "informative");
+        assert_eq!(verdict(&[row("local.exact", 4.0, 4.0)]).verdict, "exact");
+        assert_eq!(verdict(&[row("estimate.linear", 1.0, 4.0)]).verdict, "estimate");
+        let half = verdict(&[row("kl", 4.0, 0.4), row("kl", 6.0, 0.0)]);
+        assert_eq!((half.verdict.as_str(), half.compared, half.log10_median), ("informative", 1, Some(1.0)));
+    }
 }

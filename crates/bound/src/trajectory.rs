@@ -27,11 +27,16 @@ pub(crate) fn propagate(
     from: usize,
     mut rho: Vec<f64>,
 ) -> Vec<Vec<f64>> {
+    // Theorem B1: no bypass changes token 0; what is left is the rounding of the runs, of all blocks so far, so
+    // that it is the same for every bypass.
+    let mut first: f64 = points[..from].iter().map(|point| margin(point, 0)).sum();
+    if plan.only_identity && from > plan.first {
+        rho[0] = first;
+    }
     (from..points.len())
         .map(|block| {
-            let first = rho[0] + margin(&points[block], 0);
+            first += margin(&points[block], 0);
             rho = step(constants, block, &points[block], &plan.blocks[block], &rho);
-            // Theorem B1: no bypass changes token 0; what is left is the rounding of the runs.
             if plan.only_identity {
                 rho[0] = first;
             }

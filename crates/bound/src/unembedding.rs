@@ -92,11 +92,14 @@ impl Unembedding {
         product(view(&Matrix::new(y.rows, y.cols, data)), view(&self.weight).transposed())
     }
 
-    /// `sum_v p_v g_v`.
-    pub(crate) fn mean(&self, p: &[f64]) -> Vec<f64> {
-        let row = Matrix::new(1, p.len(), p.to_vec());
-        let mixed = product(view(&row), view(&self.weight)).data;
-        centred(mixed.into_iter().zip(&self.gain).map(|(w, gain)| w * gain).collect(), self.kind)
+    /// `sum_v p_v g_v` for every row of `p` (`[n, V]`): `[n, d]`.
+    pub(crate) fn means(&self, p: &Matrix<f64>) -> Matrix<f64> {
+        let mut means = product(view(p), view(&self.weight));
+        for row in means.data.chunks_exact_mut(self.gain.len()) {
+            let scaled = row.iter().zip(&self.gain).map(|(w, gain)| w * gain).collect();
+            row.copy_from_slice(&centred(scaled, self.kind));
+        }
+        means
     }
 
     /// Vocabulary.
@@ -122,7 +125,7 @@ impl Unembedding {
     /// valid, the best is kept.
     fn enclosing_radius(&self) -> f64 {
         let uniform = vec![1.0 / self.vocab() as f64; self.vocab()];
-        let mut centre = self.mean(&uniform);
+        let mut centre = self.means(&Matrix::new(1, self.vocab(), uniform)).data;
         let mut best = f64::INFINITY;
         for step in 1..=12 {
             let distances = self.per_row(|g, _| crate::linear::distance(g, &centre));

@@ -15,6 +15,7 @@ mod mlp;
 mod norm;
 mod readout;
 mod real;
+mod real64;
 mod rotary;
 mod sampler;
 mod source;

@@ -76,11 +76,11 @@ impl Real for f64 {
     #[inline(always)]
     fn exp(self) -> f64 {
         // The system's own differs between versions; this one is the same code everywhere.
-        libm::exp(self)
+        crate::real64::exp(self)
     }
     #[inline(always)]
     fn erf(self) -> f64 {
-        libm::erf(self)
+        crate::real64::erf(self)
     }
     #[inline(always)]
     fn is_finite(self) -> bool {

@@ -325,5 +325,12 @@ fn documents_have_the_harness_hashes_whatever_file_they_come_from() {
     assert_eq!(hash("hellaswag", "x.jsonl", row)[..12], *"996c6967d3cf");
     let row = r#"{"goal": "g", "sol1": "a", "sol2": "b", "label": "1"}"#;
     assert_eq!(hash("piqa", "x.jsonl", row)[..12], *"136960c1b7fd");
+    // A later row is hashed in the order of the first.
+    let other = r#"{"sol2": "y", "goal": "h", "label": 0, "sol1": "x"}"#;
+    let mut case = Case::new();
+    case.params.max_length = Some(400);
+    let file = case.file("x.jsonl", format!("{row}\n{other}"));
+    let requests = case.task("piqa", &file).run().unwrap();
+    assert_eq!(requests[2].doc_hash[..12], *"84cfefff690a");
     assert_eq!(hash("wikitext", "x.raw", " = T = \n a\tb \n")[..12], *"ab712c8c3925");
 }

@@ -132,7 +132,8 @@ fn worth(study: &Study, html: &mut String) {
     html.push_str(
         "<p>Lowest to highest over all interventions. A row says something where its bound is below what holds \
          without any theorem: hidden differences below the size of the state they are taken at, margins above zero, \
-         logits below their span, nats below the logarithm of the vocabulary. A bound is informative where at least \
+         logits below their span, nats below the logarithm of the vocabulary; of a block's own displacement, within \
+         ten times the measured. A bound is informative where at least \
          half of its rows say something, else vacuous.</p>\n",
     );
     for model in &study.models {

@@ -18,7 +18,7 @@ const GIVES: [(&str, &[&str]); 8] = [
     ("capture", &["activation"]),
     ("intervene", &["outcome", "item"]),
     ("score", &["score", "summary"]),
-    ("bound", &["bound", "reach", "tightness"]),
+    ("bound", &["bound", "reach", "tightness", "constant"]),
     ("report", &["page"]),
     ("train", &["model"]),
 ];

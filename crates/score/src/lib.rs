@@ -56,6 +56,9 @@ pub struct Inputs {
     /// What the model answered, under every intervention
     #[arg(long, value_name = "OUTCOME|ITEM")]
     pub outcomes: PathBuf,
+    /// What another model answered to the same requests, for the loss less that model's
+    #[arg(long, value_name = "OUTCOME|ITEM")]
+    pub reference: Option<PathBuf>,
 }
 
 /// What may be chosen.
@@ -97,7 +100,10 @@ impl Stage for Score {
         ensure!(params.fpr >= 0.0 && params.fpr < 1.0, "--fpr is a share below 1");
         ensure!(params.draws > 0, "--draws starts at 1");
         ensure!(params.resamples > 0, "--resamples starts at 1");
-        let answers = Answers::read(&inputs.requests, &inputs.outcomes)?;
+        let mut answers = Answers::read(&inputs.requests, &inputs.outcomes)?;
+        if let Some(reference) = &inputs.reference {
+            answers = answers.with_reference(&Answers::read(&inputs.requests, reference)?);
+        }
         let subjects = subjects::subjects(&answers.requests);
         let options = Options { min_k: params.min_k, draws: params.draws as f64, chance: params.chance };
         let samples = samples(&answers, &subjects, &options);

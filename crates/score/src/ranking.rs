@@ -10,7 +10,7 @@ use crate::summary::Resampling;
 
 /// Measures by which membership is guessed, with the direction that speaks for it.
 pub const MEASURES: &[(&str, f64)] =
-    &[("loss", -1.0), ("zlib_ratio", -1.0), ("min_k", 1.0), ("min_k_plus_plus", 1.0)];
+    &[("loss", -1.0), ("loss_ref", -1.0), ("zlib_ratio", -1.0), ("min_k", 1.0), ("min_k_plus_plus", 1.0)];
 
 /// Wrong guesses at which the extraction challenge stops counting.
 pub const ERRORS: u32 = 100;

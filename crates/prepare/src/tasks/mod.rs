@@ -9,6 +9,7 @@ mod own;
 mod piqa;
 mod wikitext;
 
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
@@ -178,6 +179,7 @@ impl Source<'_> {
                 row.insert("label".to_string(), label.into());
             }
         }
+        let columns = columns(rows.iter().map(|(_, row)| row));
         for (index, (file, row)) in rows.iter().enumerate().take(limit) {
             let document = self.document(row).map_err(|error| {
                 Misfit(format!("{}: row {index} is no item of {}: {error:#}", file.display(), self.name()))
@@ -192,7 +194,7 @@ impl Source<'_> {
                 ))
                 .into());
             }
-            documents.push(Item::new(document, &self.row(row))?);
+            documents.push(Item::new(document, &self.row(&aligned(row, &columns)))?);
         }
         documents.truncate(limit);
         if documents.is_empty() {
@@ -200,6 +202,22 @@ impl Source<'_> {
         }
         Ok(documents)
     }
+}
+
+/// The fields of all rows, in the order in which they are first met: the columns of the table that the
+/// harness's loader makes of a file.
+fn columns<'a>(rows: impl Iterator<Item = &'a Record>) -> Vec<&'a str> {
+    let (mut columns, mut known) = (Vec::new(), HashSet::new());
+    for row in rows {
+        columns.extend(row.keys().map(String::as_str).filter(|name| known.insert(*name)));
+    }
+    columns
+}
+
+/// A row of that table: fields in its order, null where there is none.
+fn aligned(row: &Record, columns: &[&str]) -> Record {
+    let field = |name: &&str| (name.to_string(), row.get(*name).cloned().unwrap_or_default());
+    columns.iter().map(field).collect()
 }
 
 /// The index of the right choice in field `name`.

@@ -21,6 +21,19 @@ pub(super) const LOSS: Metric = Metric {
     spread: Spread::Mean,
 };
 
+/// The loss less another model's on the same tokens: what a text loses by being hard for everyone cancels, in
+/// nats per token.
+pub(super) const LOSS_REF: Metric = Metric {
+    name: "loss_ref",
+    kind: "sequence",
+    sample: |answers, _| {
+        let answer = answers.first()?;
+        Sample::one((answer.reference? - answer.logprob) / length(answers)?)
+    },
+    pool: Pool::Mean,
+    spread: Spread::Mean,
+};
+
 /// exp of the loss per token over all tokens of the group. Numerator and denominator cover the same tokens.
 pub(super) const PERPLEXITY: Metric = Metric {
     name: "perplexity",
@@ -51,5 +64,15 @@ mod tests {
         close(of_tokens(&LOSS, &tokens).unwrap(), -(0.5f64.ln()));
         close(of_tokens(&PERPLEXITY, &tokens).unwrap(), 2.0);
         assert_eq!(of_tokens(&LOSS, &[]), None);
+    }
+
+    #[test]
+    fn a_loss_is_compared_only_with_a_model_that_was_asked() {
+        assert_eq!(of_tokens(&LOSS_REF, &[token(7, 7, None)]), None);
+        let request = crate::metrics::tests::request("sequence", &[7, 8]);
+        let (matched, exact_match, reference, tokens) = (0, false, Some(-5.0), &[][..]);
+        let answer = Answer { request: &request, logprob: -2.0, matched, exact_match, reference, tokens };
+        let sample = (LOSS_REF.sample)(&[answer], &crate::metrics::Options::default()).unwrap();
+        assert_eq!(sample.total, -1.5);
     }
 }

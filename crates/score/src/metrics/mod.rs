@@ -131,6 +131,7 @@ pub const METRICS: &[Metric] = &[
     entropy::SUM,
     likelihood::LOGPROB,
     likelihood::LOSS,
+    likelihood::LOSS_REF,
     likelihood::PERPLEXITY,
     zlib::ZLIB_RATIO,
     sampling::P_Z,
@@ -200,6 +201,7 @@ pub(crate) mod tests {
             logprob: tokens.iter().map(|token| token.logprob).sum(),
             matched: matched as u32,
             exact_match: matched == tokens.len(),
+            reference: None,
             tokens,
         };
         let sample = (metric.sample)(&[answer], &Options::default())?;
