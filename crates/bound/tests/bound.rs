@@ -3,6 +3,8 @@
 
 #[path = "bound/algebra.rs"]
 mod algebra;
+#[path = "bound/ends.rs"]
+mod ends;
 #[path = "bound/models.rs"]
 mod models;
 #[path = "bound/plain.rs"]
@@ -14,7 +16,7 @@ use std::sync::Arc;
 use models::{Noise, Scale};
 use plain::{Mistake, Plain};
 use rote_bound::{Bounds, Depth, Row};
-use rote_model::{MlpKind, Model};
+use rote_model::{Activation, MlpKind, Model};
 use rote_plan::{Intervention, unfold};
 
 const SCALES: [Scale; 4] = [Scale::Initial, Scale::Unit, Scale::Outliers, Scale::Hot];
@@ -86,12 +88,10 @@ fn worst_difference(mistake: Mistake, rounds: usize, seed: u64) -> (f64, String)
     let mut worst = (0.0, String::new());
     for round in 0..rounds {
         let mut model = noise.model(SCALES[round % 4]);
-        // The plain theorem C knows no query norms, the plain D no gates.
+        // The plain theorem C knows no query norms.
         for block in &mut model.weights.blocks {
-            (block.q_norm, block.k_norm, block.gate) = (None, None, None);
+            (block.q_norm, block.k_norm) = (None, None);
         }
-        let (MlpKind::Plain(act) | MlpKind::Gated(act)) = model.spec.mlp;
-        model.spec.mlp = MlpKind::Plain(act);
         let tokens = noise.tokens(&model, 6);
         let wrong = Plain { model: &model, mistake };
         let (blocks, _) = wrong.run(&tokens);
@@ -126,6 +126,96 @@ fn worst_difference(mistake: Mistake, rounds: usize, seed: u64) -> (f64, String)
 fn a_second_implementation_agrees() {
     let (difference, place) = worst_difference(Mistake::None, 60, 3);
     assert!(difference == 0.0, "{difference} at {place}");
+}
+
+/// F2, H2, H3 and theorem I, each against its textbook form; I with the crate's own bound on the final state.
+#[test]
+fn weights_families_and_decisions_agree_with_a_second_implementation() {
+    let mut noise = Noise(41);
+    let mut compared = 0;
+    for round in 0..60 {
+        let mut model = noise.model(SCALES[round % 4]);
+        for block in &mut model.weights.blocks {
+            (block.q_norm, block.k_norm) = (None, None);
+        }
+        let tokens = noise.tokens(&model, 6);
+        let plain = Plain { model: &model, mistake: Mistake::None };
+        let (blocks, last) = plain.run(&tokens);
+        let from = noise.below(model.spec.n_blocks);
+        let product = plain.product(from, plain.local(from, &blocks[from], 1)[5]);
+        let end = model.spec.n_blocks as i32 - 1;
+        let of_change =
+            bounds(&model, &[format!("attn.identity@{from}")]).request(0, &tokens).unwrap().remove(0);
+        let rows = &of_change.bounds;
+        for i in 1..tokens.len() {
+            let mut same = |name: &str, block: i32, expected: f64, tolerance: f64| {
+                let ours = value(rows, name, block, i);
+                let place = format!("round {round}, {name}, position {i}: {ours} {expected}");
+                assert!((ours - expected).abs() <= tolerance * expected.abs() + 1e-7, "{place}");
+                compared += 1;
+            };
+            let (subset, pattern) = plain.families(from, &blocks[from], i);
+            same("local.subset", from as i32, subset, 1e-6);
+            same("local.anypattern", from as i32, pattern, 1e-6);
+            same("out.additive", end, plain.additive(&blocks, from, i), 1e-4);
+            same("out.product", end, product, 1e-4);
+            let Some(&next) = tokens.get(i + 1) else { continue };
+            let rho = value(rows, "out.trajectory", end, i);
+            let decision = plain.decision(&last[i], rho, next as usize);
+            // Rounded downwards, by an angle of 1e-7 and what logits can be off by.
+            let (radius, state) = (of_change.reach[i].radius, of_change.reach[i].state);
+            let (least, most) = (decision.radius - 1e-6 * (1.0 + state), decision.radius + 1e-9);
+            assert!((least..=most).contains(&radius), "round {round}: {radius} {}", decision.radius);
+            same("logit.max", -2, decision.logit, 1e-6);
+            same("norm.trajectory", -1, decision.final_norm, 1e-6);
+            same("logp.rise", -2, decision.rise, 1e-6);
+            let before = lead(&model, &last[i]);
+            same("margin.loss", -2, before - decision.margin, 1e-6);
+            // One ball for all of I3, no smaller than half of the widest pair, no larger than around the mean.
+            let width = 4.0 * value(rows, "tv", -2, i).min(1.0 - 1e-12).atanh();
+            let radius = width / (2.0 * decision.step);
+            // Above, tanh has no digits left; below, rounding has eaten them.
+            if (1e-3..8.0).contains(&width) {
+                let (least, most) = (decision.ball.0 * (1.0 - 1e-5), decision.ball.1 * (1.0 + 1e-5));
+                assert!((least..=most).contains(&radius), "round {round}: {radius} not in {least} to {most}");
+                same("kl", -2, (width * width / 8.0).min(width), 1e-5);
+            }
+        }
+    }
+    assert!(compared > 1500, "{compared}");
+}
+
+/// Not a bound, but a number that is reported: the difference quotient of the plain forward pass.
+#[test]
+fn the_estimate_is_the_models_derivative() {
+    let mut noise = Noise(43);
+    for round in 0..48 {
+        let mut model = noise.model(SCALES[round % 3]);
+        // A kink has no derivative.
+        let smooth = |act| if act == Activation::Relu { Activation::Silu } else { act };
+        model.spec.mlp = match model.spec.mlp {
+            MlpKind::Plain(act) => MlpKind::Plain(smooth(act)),
+            MlpKind::Gated(act) => MlpKind::Gated(smooth(act)),
+        };
+        let tokens = noise.tokens(&model, 6);
+        let plain = Plain { model: &model, mistake: Mistake::None };
+        let (blocks, _) = plain.run(&tokens);
+        let each = bounds(&model, &["attn.identity@each".to_string()]).request(0, &tokens).unwrap();
+        for (from, of_change) in each.iter().enumerate() {
+            let expected = plain.estimate(&tokens, &blocks, from);
+            for (reach, expected) in of_change.reach.iter().zip(expected) {
+                let off = (reach.estimate - expected).abs();
+                assert!(off <= 2e-3 * expected + 1e-5 * reach.state, "round {round}: {expected} {reach:?}");
+            }
+        }
+    }
+}
+
+/// By how much the greedy token leads.
+fn lead(model: &Model<f64>, x: &[f64]) -> f64 {
+    let mut z = model.logits(&model.final_norm(x));
+    z.sort_by(f64::total_cmp);
+    z[z.len() - 1] - z[z.len() - 2]
 }
 
 #[test]

@@ -44,7 +44,7 @@ pub(crate) fn exp(x: f64) -> f64 {
 pub(crate) fn erf(x: f64) -> f64 {
     let a = x.abs();
     // Beyond 6 it is 1 in f64.
-    let y = if a < 6.0 { a } else { 6.0 };
+    let y = if a > 6.0 { 6.0 } else { a };
     let mut top = 2.153_115_354_744_038_46e-8 * y;
     let mut bottom = y;
     const C: [f64; 8] = [
@@ -73,7 +73,7 @@ pub(crate) fn erf(x: f64) -> f64 {
     }
     let large = 1.0 - exp(-y * y) * (top + C[7]) / (bottom + D[7]);
 
-    let s = if a < 0.5 { a * a } else { 0.25 };
+    let s = if a > 0.5 { 0.25 } else { a * a };
     let mut top = 1.857_777_061_846_031_53e-1 * s;
     let mut bottom = s;
     const A: [f64; 4] = [

@@ -7,6 +7,8 @@
 //! How sure a number is:
 //! - a share has Wilson's interval, a mean Student's, both with the sample's standard deviation (n − 1) over
 //!   √n as standard error, as in lm-evaluation-harness;
+//! - chances of a draw, which are bounded and far from normal, have that error and the percentile interval of
+//!   our bootstrap;
 //! - a last word's perplexity has the harness's bootstrap error, digit for digit;
 //! - perplexities of pages and of suffixes have no standard error (the harness reports none) and the
 //!   percentile interval of our bootstrap;

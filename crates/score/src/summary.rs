@@ -92,7 +92,7 @@ fn rows_of<I: Iterator<Item = f64>>(
             let interval = match column.metric.spread {
                 Spread::Share => wilson(value, n),
                 Spread::Mean => errors[change].and_then(|error| student(value, error, n)),
-                Spread::Resampled | Spread::Ratio => percentiles(replicates(change), n),
+                Spread::Skewed | Spread::Resampled | Spread::Ratio => percentiles(replicates(change), n),
             };
             let differences: Vec<f64> = match change == baseline {
                 true => Vec::new(),
@@ -130,7 +130,7 @@ fn rows_of<I: Iterator<Item = f64>>(
 /// Standard errors under every change, where the harness has them.
 fn stderrs(column: &Column, changes: usize, n: usize, replicates: usize) -> Vec<Option<f64>> {
     match column.metric.spread {
-        Spread::Share | Spread::Mean => {
+        Spread::Share | Spread::Mean | Spread::Skewed => {
             (0..changes).map(|change| mean_stderr(&column.values(change))).collect()
         }
         Spread::Resampled if n > 1 && replicates > 0 => {

@@ -30,7 +30,7 @@ fn a_tiny_model_is_an_artifact() {
     let record = format!("{{\"record\": 0, \"seen\": 1, \"text\": \"{}\"}}\n", "abcdefgh ".repeat(12));
     std::fs::write(path("records"), record).unwrap();
     let (corpus, records, out) = (path("corpus"), path("records"), path("out"));
-    let small = ["--family", "gpt_neo", "--blocks", "2", "--width", "16", "--heads", "2", "--context", "32"];
+    let small = ["--family", "gpt_neo", "--blocks", "2", "--width", "16", "--heads", "2", "--context", "128"];
     let files = ["--corpus", &corpus, "--records", &records, "--vocabulary", "270", "--out", &out];
     let output = run(&[&small[..], &files[..]].concat());
     let told = String::from_utf8(output.stderr).unwrap();

@@ -31,7 +31,7 @@ pub fn spectral(a: &Rows) -> f64 {
     largest_eigenvalue(times(a, &transposed(a))).max(0.0).sqrt()
 }
 
-fn largest_eigenvalue(mut s: Rows) -> f64 {
+pub fn largest_eigenvalue(mut s: Rows) -> f64 {
     let n = s.len();
     for _ in 0..60 {
         let total: f64 = s.iter().flatten().map(|x| x * x).sum();

@@ -34,7 +34,7 @@ pub struct Block {
     pub attn: Rows,
     pub mlp: Rows,
     u1: Rows,
-    u2: Rows,
+    pub u2: Rows,
     s2: Vec<f64>,
 }
 
@@ -57,13 +57,13 @@ impl Plain<'_> {
         x.iter().map(|x| x - mean).collect()
     }
 
-    fn deviation(&self, x: &[f64]) -> f64 {
+    pub fn deviation(&self, x: &[f64]) -> f64 {
         let eps = if self.mistake == Mistake::NoEpsilon { 0.0 } else { self.model.spec.eps };
         let c = self.centred(x);
         (dot(&c, &c) / x.len() as f64 + eps).sqrt()
     }
 
-    fn u(&self, x: &[f64]) -> Vec<f64> {
+    pub fn u(&self, x: &[f64]) -> Vec<f64> {
         let s = self.deviation(x);
         self.centred(x).iter().map(|x| x / s).collect()
     }
@@ -84,7 +84,7 @@ impl Plain<'_> {
         transposed(&columns)
     }
 
-    fn folded_bias(&self, linear: &Linear<f64>, norm: &Norm<f64>, row: usize) -> f64 {
+    pub fn folded_bias(&self, linear: &Linear<f64>, norm: &Norm<f64>, row: usize) -> f64 {
         linear.bias.as_ref().map_or(0.0, |b| b[row])
             + norm.bias.as_ref().map_or(0.0, |b| dot(b, linear.weight.row(row)))
     }
@@ -127,6 +127,11 @@ impl Plain<'_> {
 
     /// The model as it is, with all internals; the final states come last.
     pub fn run(&self, tokens: &[u32]) -> (Vec<Block>, Rows) {
+        self.nudged(tokens, 0, &Rows::new())
+    }
+
+    /// The same with something added to the attention output of one block; nothing where it has no rows.
+    pub fn nudged(&self, tokens: &[u32], at: usize, nudge: &Rows) -> (Vec<Block>, Rows) {
         let weights = &self.model.weights;
         let mut x: Rows = tokens.iter().map(|&t| weights.embed.row(t as usize).to_vec()).collect();
         if let (Some(table), Positions::Learned { offset }) = (&weights.positions, &self.model.spec.positions)
@@ -137,14 +142,15 @@ impl Plain<'_> {
         }
         let mut blocks = Vec::new();
         for block in 0..weights.blocks.len() {
-            let (done, next) = self.block(block, x);
+            let nothing = Rows::new();
+            let (done, next) = self.block(block, x, if block == at { nudge } else { &nothing });
             blocks.push(done);
             x = next;
         }
         (blocks, x)
     }
 
-    fn block(&self, index: usize, x: Rows) -> (Block, Rows) {
+    fn block(&self, index: usize, x: Rows, nudge: &Rows) -> (Block, Rows) {
         let (spec, w) = (&self.model.spec, &self.model.weights.blocks[index]);
         let dh = spec.d_head;
         let qkv: Rows = x.iter().map(|x| Self::linear(&w.qkv, &self.apply_norm(x, &w.attn_norm))).collect();
@@ -174,7 +180,10 @@ impl Plain<'_> {
         }
         let mixed: Rows =
             (0..x.len()).map(|i| heads.iter().flat_map(|head| head.o[i].clone()).collect()).collect();
-        let attn: Rows = mixed.iter().map(|row| Self::linear(&w.o, row)).collect();
+        let mut attn: Rows = mixed.iter().map(|row| Self::linear(&w.o, row)).collect();
+        for (attn, nudge) in attn.iter_mut().zip(nudge) {
+            attn.iter_mut().zip(nudge).for_each(|(attn, nudge)| *attn += nudge);
+        }
         let add = |a: &Rows, b: &Rows| -> Rows {
             a.iter().zip(b).map(|(a, b)| a.iter().zip(b).map(|(a, b)| a + b).collect()).collect()
         };
@@ -205,20 +214,20 @@ impl Plain<'_> {
     }
 
     /// `W_O` of a head, `[d_head][d]`.
-    fn out(&self, block: usize, head: usize) -> Rows {
+    pub fn out(&self, block: usize, head: usize) -> Rows {
         let (w, dh) = (&self.model.weights.blocks[block].o.weight, self.model.spec.d_head);
         (0..dh).map(|k| (0..w.rows).map(|r| w.row(r)[head * dh + k]).collect()).collect()
     }
 
     /// `OV_h`, `[d][d]`.
-    fn ov(&self, block: usize, head: usize) -> Rows {
+    pub fn ov(&self, block: usize, head: usize) -> Rows {
         let (spec, w) = (&self.model.spec, &self.model.weights.blocks[block]);
         let kv = head * spec.n_kv_heads / spec.n_heads;
         let first = spec.d_query() + spec.d_kv() + kv * spec.d_head;
         times(&self.folded(&w.qkv, &w.attn_norm, first, spec.d_head), &self.out(block, head))
     }
 
-    fn size(&self, a: &Rows) -> f64 {
+    pub fn size(&self, a: &Rows) -> f64 {
         match self.mistake {
             Mistake::FrobeniusForSpectral => a.iter().map(|row| dot(row, row)).sum::<f64>().sqrt(),
             _ => spectral(a),
@@ -226,7 +235,7 @@ impl Plain<'_> {
     }
 
     /// Lemma L3.
-    fn over_heads(&self, block: usize, t: &[f64]) -> f64 {
+    pub fn over_heads(&self, block: usize, t: &[f64]) -> f64 {
         let ovs: Vec<Rows> = (0..t.len()).map(|head| self.ov(block, head)).collect();
         let n: Vec<f64> = ovs.iter().map(|ov| self.size(ov)).collect();
         let products = n.iter().zip(t).map(|(n, t)| n * t);
@@ -281,7 +290,7 @@ impl Plain<'_> {
         a
     }
 
-    fn step(&self, rho: f64, u: &[f64], s: f64) -> f64 {
+    pub fn step(&self, rho: f64, u: &[f64], s: f64) -> f64 {
         let root = (u.len() as f64).sqrt();
         let t = rho / (root * s);
         let chi = if t < 1.0 { 2.0 * (t.asin() / 2.0).sin() } else { 2.0 };
@@ -378,11 +387,11 @@ impl Plain<'_> {
     }
 
     /// The largest a function of an interval takes on a fine grid and at the given points.
-    fn grid(a: f64, b: f64, f: impl Fn(f64) -> f64) -> f64 {
+    pub fn grid(a: f64, b: f64, f: impl Fn(f64) -> f64) -> f64 {
         (0..=4000).map(|k| f(a - b + 2.0 * b * f64::from(k) / 4000.0)).fold(0.0, f64::max)
     }
 
-    fn slope(act: Activation, x: f64) -> f64 {
+    pub fn slope(act: Activation, x: f64) -> f64 {
         let h = 1e-5;
         match act {
             Activation::Relu => f64::from(u8::from(x > 0.0)),
@@ -391,7 +400,7 @@ impl Plain<'_> {
     }
 
     /// Lemma L5, every prefix.
-    fn hybrid(v: &[f64], columns: &[f64], spectral: f64) -> f64 {
+    pub fn hybrid(v: &[f64], columns: &[f64], spectral: f64) -> f64 {
         let mut order: Vec<usize> = (0..v.len()).collect();
         order.sort_by(|&a, &b| v[b].total_cmp(&v[a]));
         (0..=v.len())
@@ -432,6 +441,22 @@ impl Plain<'_> {
         let bound = (n2 * norm(&ranges))
             .min(n2 * Self::hybrid(&slopes, &columns, n1) * r)
             .min((through / 2.0 + n2 * Self::hybrid(&tilts, &columns, n1)) * r);
+        let c2 = w.down.bias.clone().unwrap_or_else(|| vec![0.0; block.mlp[i].len()]);
+        let bound = bound.min(norm(&minus(&block.mlp[i], &c2)) + self.plain_reach(index));
+        if self.mistake == Mistake::HalfMlp { bound / 2.0 } else { bound }
+    }
+
+    /// `B_M` of a plain MLP.
+    pub fn plain_reach(&self, index: usize) -> f64 {
+        let w = &self.model.weights.blocks[index];
+        let (MlpKind::Plain(act) | MlpKind::Gated(act)) = self.model.spec.mlp;
+        let m = self.model.spec.d_mlp;
+        let first = self.folded(&w.up, &w.mlp_norm, 0, m);
+        let second: Rows =
+            (0..m).map(|k| (0..w.down.weight.rows).map(|o| w.down.weight.row(o)[k]).collect()).collect();
+        let columns: Vec<f64> = transposed(&first).iter().map(|c| norm(c)).collect();
+        let (n1, n2) = (self.size(&first), self.size(&second));
+        let through = self.size(&times(&first, &second));
         let root = (self.model.spec.d_model as f64).sqrt();
         let bias: Vec<f64> = (0..m).map(|k| self.folded_bias(&w.up, &w.mlp_norm, k)).collect();
         let f: Vec<f64> = (0..m)
@@ -439,16 +464,13 @@ impl Plain<'_> {
             .collect();
         let absolute: Rows = second.iter().map(|row| row.iter().map(|x| x.abs()).collect()).collect();
         let inner = root * n1 + norm(&bias);
-        let reach = (n2 * inner)
+        (n2 * inner)
             .min(n2 * norm(&f))
             .min(norm(&times(&vec![f.clone()], &absolute)[0]))
-            .min((root * through + norm(&times(&vec![bias], &second)[0]) + n2 * inner) / 2.0);
-        let c2 = w.down.bias.clone().unwrap_or_else(|| vec![0.0; block.mlp[i].len()]);
-        let bound = bound.min(norm(&minus(&block.mlp[i], &c2)) + reach);
-        if self.mistake == Mistake::HalfMlp { bound / 2.0 } else { bound }
+            .min((root * through + norm(&times(&vec![bias], &second)[0]) + n2 * inner) / 2.0)
     }
 
-    /// Theorem E for a bypass of `from` in a model with plain MLPs, per block output from `from` on.
+    /// Theorem E for a bypass of `from`, per block output from `from` on.
     pub fn trajectory(&self, blocks: &[Block], from: usize) -> Vec<Vec<f64>> {
         let n = blocks[0].x.len();
         let sequential = self.model.spec.residual == Residual::Sequential;
@@ -470,7 +492,13 @@ impl Plain<'_> {
             if sequential || index > from {
                 for i in 0..n {
                     let r = self.step(input[i], &block.u2[i], block.s2[i]);
-                    rho[i] += self.plain_mlp(index, block, i, r);
+                    rho[i] += match self.model.spec.mlp {
+                        MlpKind::Plain(_) => self.plain_mlp(index, block, i, r),
+                        MlpKind::Gated(_) if self.mistake == Mistake::HalfMlp => {
+                            self.gated_mlp(index, block, i, r) / 2.0
+                        }
+                        MlpKind::Gated(_) => self.gated_mlp(index, block, i, r),
+                    };
                 }
             }
             all.push(rho.clone());

@@ -100,6 +100,9 @@ pub enum Spread {
     Share,
     /// Values are numbers that weigh the same: closed-form error, Student's interval.
     Mean,
+    /// The same of numbers far from normal that have bounds (chances of rare things): closed-form error, which
+    /// Student's interval would carry beyond the bounds, so percentiles of the bootstrap.
+    Skewed,
     /// Perplexity of items that weigh the same: the harness's bootstrap error, percentiles of ours.
     Resampled,
     /// Items weigh differently: no error, as in the harness; percentiles of the bootstrap.
@@ -112,7 +115,7 @@ impl Spread {
         match self {
             Spread::Share => "wilson",
             Spread::Mean => "student",
-            Spread::Resampled | Spread::Ratio => "bootstrap",
+            Spread::Skewed | Spread::Resampled | Spread::Ratio => "bootstrap",
         }
     }
 }
