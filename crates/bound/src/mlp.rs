@@ -9,7 +9,7 @@
 
 use rote_model::Activation;
 
-use crate::activation::{Curve, Interval};
+use crate::activation::{Curve, Interval, steepness};
 use crate::hybrid::hybrid;
 use crate::linear::norm;
 use crate::mlp_constants::{Form, MlpConstants};
@@ -29,6 +29,12 @@ pub(crate) fn mlp_step(c: &MlpConstants, point: &MlpPoint, i: usize, r: f64, len
 
 fn any_step(c: &MlpConstants, point: &MlpPoint, i: usize, r: f64, length: f64) -> f64 {
     let (a, act) = (point.a.row(i), point.act.row(i));
+    let cap = point.centred[i] + c.reach;
+    if let Form::Plain { through } = &c.form
+        && cap <= at_least(c, a, act, *through, r)
+    {
+        return cap;
+    }
     let curve = Curve::of(c.act);
     let moves: Vec<Interval> =
         a.iter().zip(act).zip(&c.columns).map(|((&a, &value), &w)| curve.interval(a, value, w * r)).collect();
@@ -44,7 +50,20 @@ fn any_step(c: &MlpConstants, point: &MlpPoint, i: usize, r: f64, length: f64) -
         (Form::Plain { through }, _) => plain(c, &moves, *through, r),
         (Form::Gated { .. }, None) => f64::INFINITY,
     };
-    best.min(point.centred[i] + c.reach)
+    best.min(cap)
+}
+
+/// What no candidate of [`plain`] can be below; cheap, and enough to see that the cap is the least where a step
+/// is long. An interval that holds the steepest point has the largest slope; such neurons alone give the hybrid
+/// bound `slope * min(|W|, (sum |w_k|^2)^(1/2))`. And as `x - act(x) <= depth`, the range is at least
+/// `a + b - depth - act(a)`.
+fn at_least(c: &MlpConstants, a: &[f64], act: &[f64], through: f64, r: f64) -> f64 {
+    let Some(steep) = steepness(c.act) else { return 0.0 };
+    let (columns, ranges) = crate::wide::long_steps(a, act, &c.columns, r, steep.at, steep.depth);
+    let spectral = c.first_norm.min(columns.sqrt()) * (1.0 - 1e-12);
+    let slopes = c.down_norm * steep.slope * spectral * r;
+    let tilts = through * r / 2.0 + c.down_norm * (steep.slope - 0.5) * spectral * r;
+    (c.down_norm * ranges.sqrt() * (1.0 - 1e-12)).min(slopes).min(tilts)
 }
 
 fn plain(c: &MlpConstants, moves: &[Interval], through: f64, r: f64) -> f64 {
