@@ -399,7 +399,7 @@ impl<'a> Turned<'a> {
     /// `y R_p^T L` of rows `from .. end`.
     fn rows(&self, position: usize, from: usize, end: usize) -> Matrix<f64> {
         let (count, width) = (end - from, self.cover.cols);
-        let mut rows = view(&self.still).rows(from, count).to_matrix();
+        let mut rows = Matrix::new(count, width, self.still.data[from * width..end * width].to_vec());
         if self.turning.cols > 0 {
             // R_p^T L: its rows turn into each other.
             let turns = self.turning.cols;

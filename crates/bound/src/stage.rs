@@ -112,7 +112,7 @@ impl Stage for Bound {
                     block: row.block,
                     request: request.request,
                     position: row.position,
-                    bound: row.bound,
+                    bound: row.bound.into_owned(),
                     value: row.value,
                     measured: row.measured,
                 }))?;

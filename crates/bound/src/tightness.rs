@@ -1,5 +1,6 @@
 //! How far each bound is from the truth, per theorem, intervention and block.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use rote_artifact::tables::Tightness;
@@ -17,7 +18,7 @@ struct Group {
 /// Collects rows of one intervention, request by request.
 #[derive(Default)]
 pub struct Summary {
-    groups: BTreeMap<(i32, usize, String), Group>,
+    groups: BTreeMap<(i32, Cow<'static, str>), Group>,
 }
 
 /// Differences below this share of what holds anyway are rounding, and no ratio is taken to them.
@@ -39,9 +40,7 @@ impl Summary {
     /// Adds rows.
     pub fn extend(&mut self, rows: &[Row]) {
         for row in rows {
-            let place =
-                THEOREMS.iter().position(|(name, _)| row.bound.starts_with(name)).unwrap_or(usize::MAX);
-            let group = self.groups.entry((row.block, place, row.bound.clone())).or_default();
+            let group = self.groups.entry((row.block, row.bound.clone())).or_default();
             group.rows += 1;
             group.informative += u32::from(says_something(row));
             let logarithmic = row.bound == "out.product";
@@ -55,9 +54,12 @@ impl Summary {
 
     /// The rows of the table.
     pub fn finish(self, change: &str) -> Vec<Tightness> {
-        let groups = self.groups.into_iter();
+        let place = |bound: &str| THEOREMS.iter().position(|(name, _)| bound.starts_with(name));
+        let mut groups: Vec<_> = self.groups.into_iter().collect();
+        groups.sort_by_key(|((block, bound), _)| (*block, place(bound)));
         groups
-            .map(|((block, _, bound), mut group)| {
+            .into_iter()
+            .map(|((block, bound), mut group)| {
                 group.ratios.sort_unstable_by(f64::total_cmp);
                 let informative = f64::from(group.informative) / f64::from(group.rows.max(1));
                 let (claim, verdict) = match claim(&bound) {
@@ -69,7 +71,7 @@ impl Summary {
                 Tightness {
                     change: change.to_string(),
                     block,
-                    bound,
+                    bound: bound.into_owned(),
                     claim: claim.to_string(),
                     n: group.rows,
                     compared: group.ratios.len() as u32,
@@ -97,7 +99,7 @@ mod tests {
     use super::*;
 
     fn row(bound: &str, value: f64, measured: f64) -> Row {
-        let bound = bound.to_string();
+        let bound = bound.to_string().into();
         Row { block: 0, position: 1, bound, value, measured, slack: 0.0, trivial: 5.0 }
     }
 

@@ -35,7 +35,10 @@ wide! {
 fn sum_exp(z: &[f64], top: f64) -> f64 {
     let mut sums = [0.0; LANES];
     let chunks = z.chunks_exact(LANES);
-    let rest: f64 = chunks.remainder().iter().map(|&z| Real::exp(z - top)).sum();
+    let mut rest = 0.0;
+    for &z in chunks.remainder() {
+        rest += Real::exp(z - top);
+    }
     for chunk in chunks {
         for lane in 0..LANES {
             sums[lane] += Real::exp(chunk[lane] - top);
@@ -141,17 +144,28 @@ wide! {
 fn activate(x: &mut [f64], act: Activation) {
     match act {
         Activation::GeluErf => {
-            let half = |x: f64| 0.5 * x * (1.0 + Real::erf(x * std::f64::consts::FRAC_1_SQRT_2));
-            x.iter_mut().for_each(|x| *x = half(*x));
+            // Loops, not closures handed on: these would be compiled for themselves, without wide vectors.
+            for x in x {
+                *x = 0.5 * *x * (1.0 + Real::erf(*x * std::f64::consts::FRAC_1_SQRT_2));
+            }
         }
         Activation::GeluTanh => {
             // (1 + tanh w) / 2 = 1 / (1 + e^-2w).
             let rate = 2.0 * (2.0 / std::f64::consts::PI).sqrt();
-            let gelu = |x: f64| x / (1.0 + Real::exp(-rate * (x + 0.044_715 * x * x * x)));
-            x.iter_mut().for_each(|x| *x = gelu(*x));
+            for x in x {
+                *x /= 1.0 + Real::exp(-rate * (*x + 0.044_715 * *x * *x * *x));
+            }
         }
-        Activation::Relu => x.iter_mut().for_each(|x| *x = if *x > 0.0 { *x } else { 0.0 }),
-        Activation::Silu => x.iter_mut().for_each(|x| *x /= 1.0 + Real::exp(-*x)),
+        Activation::Relu => {
+            for x in x {
+                *x = if *x > 0.0 { *x } else { 0.0 };
+            }
+        }
+        Activation::Silu => {
+            for x in x {
+                *x /= 1.0 + Real::exp(-*x);
+            }
+        }
     }
 }
 }
