@@ -12,6 +12,17 @@ demo: build
 test:
     cargo test
 
+# how fast the engine is, beside the machine's own matrix products (the profile of everything else: no second build)
+bench:
+    cargo bench --profile dev --bench engine
+
+# rote's sweep beside the same sweep in PyTorch; downloads PyTorch into data/external
+compare: build
+    python3 -m venv data/external/compare/venv
+    data/external/compare/venv/bin/pip install --quiet --requirement tests/compare/requirements.txt
+    data/external/compare/venv/bin/python tests/compare/compare.py --size 70m --sequences random
+    data/external/compare/venv/bin/python tests/compare/compare.py --size 70m --sequences own
+
 # rewrite snapshots, then read the difference
 bless:
     INSTA_UPDATE=always cargo test

@@ -6,7 +6,8 @@ random order. `rote-extract` then finds which of them the model really recites.
 
     python3 data/smollm2/candidates.py OUT.jsonl
 
-Standard library only; the same bytes on every run. Fields: `text`, `role` (`candidate`
+They stand in a random order, each control after its candidate, so that the first few hundred are a sample of
+all. Standard library only; the same bytes on every run. Fields: `text`, `role` (`candidate`
 or `control`), `family` (what is enumerated) and `layout` (how).
 """
 
@@ -174,7 +175,9 @@ def sequences():
 def main(path):
     written = set()
     with open(path, "w", encoding="utf-8", newline="\n") as out:
-        for family, layout, ordered, shuffled in sequences():
+        every = list(sequences())
+        random.Random(SEED + 1).shuffle(every)
+        for family, layout, ordered, shuffled in every:
             for role, text in (("candidate", ordered), ("control", shuffled)):
                 if text in written:
                     continue

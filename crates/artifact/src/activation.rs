@@ -1,12 +1,9 @@
-//! The activation table: vectors of a hook, hive-partitioned by hook and block, streamed in and out.
+//! The activation table: vectors of a hook, hive-partitioned by hook and block, streamed out.
 
 use std::fs::File;
-use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::{Context, Result};
-use arrow_array::cast::AsArray;
-use arrow_array::types::Float32Type;
 use arrow_array::{
     ArrayRef, FixedSizeListArray, Float32Array, Int32Array, RecordBatch, StringArray, UInt32Array,
 };
@@ -19,9 +16,7 @@ use parquet::schema::types::ColumnPath;
 use rote_plan::Hook;
 use rote_store::Output;
 
-use crate::Misfit;
-use crate::column::read_column;
-use crate::read::{batches, parts};
+use crate::vectors::Head;
 use crate::write::properties;
 
 /// Rows of a part file, and of a row group: cut by row count alone.
@@ -91,9 +86,17 @@ impl<'a> ActivationWriter<'a> {
             ("rote.store".to_string(), if store == Store::F32 { "f32" } else { "bf16" }.to_string()),
         ];
         all.extend(metadata.iter().map(|(name, value)| (format!("rote.{name}"), value.clone())));
+        ActivationWriter::with(output, key, store, all)
+    }
+
+    /// Begins a series like one that was read: the same rows give the same bytes.
+    pub(crate) fn like(output: &'a Output, head: &Head) -> Self {
+        ActivationWriter::with(output, head.key.clone(), head.store, head.metadata.clone())
+    }
+
+    fn with(output: &'a Output, key: ActivationKey, store: Store, metadata: Vec<(String, String)>) -> Self {
         let schema = Arc::new(schema(&key));
-        let pending = Vec::new();
-        ActivationWriter { output, key, store, schema, metadata: all, pending, open: None, parts: 0 }
+        ActivationWriter { output, key, store, schema, metadata, pending: Vec::new(), open: None, parts: 0 }
     }
 
     /// Adds one vector.
@@ -197,54 +200,4 @@ fn batch(schema: &Arc<Schema>, key: &ActivationKey, rows: Vec<Activation>) -> Re
         FixedSizeListArray::try_new(item, key.width as i32, Arc::new(Float32Array::from(values)), None)?;
     columns.push(Arc::new(lists));
     Ok(RecordBatch::try_new(schema.clone(), columns)?)
-}
-
-/// Streams the vectors of one hook at one block out of the artifact at `folder`, in the order written.
-pub fn read_activations(
-    folder: &Path,
-    hook: Hook,
-    block: i32,
-    mut each: impl FnMut(Activation) -> Result<()>,
-) -> Result<()> {
-    let mut found = false;
-    for path in parts(folder, "activation")? {
-        for batch in batches(&path)? {
-            let batch = batch?;
-            let reading = || format!("reading {}", path.display());
-            let hooks = read_column::<String>(&batch, "hook").with_context(reading)?;
-            let blocks = read_column::<i32>(&batch, "block").with_context(reading)?;
-            if hooks.first().is_some_and(|first| first != hook.name()) || blocks.first() != Some(&block) {
-                break;
-            }
-            found = true;
-            let changes = read_column::<String>(&batch, "change").with_context(reading)?;
-            let requests = read_column::<u32>(&batch, "request").with_context(reading)?;
-            let positions = read_column::<u32>(&batch, "position").with_context(reading)?;
-            let tokens = read_column::<u32>(&batch, "token").with_context(reading)?;
-            let heads = match hook {
-                Hook::Pattern => Some(read_column::<u32>(&batch, "head").with_context(reading)?),
-                _ => None,
-            };
-            let values = batch
-                .column_by_name("value")
-                .and_then(|column| column.as_fixed_size_list_opt())
-                .ok_or_else(|| Misfit("column `value` is no list of fixed size".to_string()))
-                .with_context(reading)?;
-            for (row, change) in changes.into_iter().enumerate() {
-                each(Activation {
-                    change,
-                    request: requests[row],
-                    position: positions[row],
-                    token: tokens[row],
-                    head: heads.as_ref().map(|heads| heads[row]),
-                    value: values.value(row).as_primitive::<Float32Type>().values().to_vec(),
-                })?;
-            }
-        }
-    }
-    if !found {
-        let what = format!("no vectors of {hook} at block {block} in {}", folder.display());
-        return Err(Misfit(what).into());
-    }
-    Ok(())
 }

@@ -8,6 +8,7 @@ use arrow_array::cast::AsArray;
 use arrow_array::types::{Float64Type, Int32Type, UInt32Type};
 use arrow_array::{
     Array, ArrayRef, BooleanArray, Float64Array, Int32Array, RecordBatch, StringArray, UInt32Array,
+    new_null_array,
 };
 use arrow_schema::{DataType, Field};
 
@@ -143,9 +144,13 @@ impl Column for Vec<u32> {
     }
 }
 
-/// The values of the column `name`; a missing or misshapen column is told by name.
+/// The values of the column `name`; a missing or misshapen column is told by name. A column that may be null
+/// may be missing: files written before there was one stay readable.
 pub fn read_column<C: Column>(batch: &RecordBatch, name: &str) -> Result<Vec<C>> {
     let Some(array) = batch.column_by_name(name) else {
+        if C::NULLABLE {
+            return Ok(C::from_array(&new_null_array(&C::data_type(), batch.num_rows())));
+        }
         let present: Vec<_> = batch.schema().fields().iter().map(|field| field.name().clone()).collect();
         return Err(Misfit(format!("column `{name}` is missing; there are {}", present.join(", "))).into());
     };

@@ -1,7 +1,8 @@
 //! Every table that touches the disk: declared once, written so that the same rows give the same bytes.
 //!
 //! The tables are in [`tables`]; [`read`] and [`TableWriter`] move rows; [`ActivationWriter`] and
-//! [`read_activations`] move vectors. Only this crate knows Arrow and Parquet.
+//! [`read_activations`] move vectors; [`join`] puts
+//! parts together. Only this crate knows Arrow and Parquet.
 //!
 //! Deliberately absent: anything that computes.
 
@@ -10,13 +11,17 @@ mod table;
 mod activation;
 mod column;
 mod foreign;
+mod join;
 mod read;
 pub mod tables;
+mod vectors;
 mod write;
 
-pub use activation::{Activation, ActivationKey, ActivationWriter, Store, read_activations};
+pub use activation::{Activation, ActivationKey, ActivationWriter, Store};
 pub use column::Column;
 pub use foreign::read_records;
-pub use read::{Misfit, read, read_file};
+pub use join::{join, join_activations};
+pub use read::{Misfit, parts, read, read_file};
 pub use table::{ColumnInfo, Table};
+pub use vectors::read_activations;
 pub use write::TableWriter;

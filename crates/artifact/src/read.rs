@@ -42,8 +42,8 @@ pub fn read_file<T: Table>(path: &Path) -> Result<Vec<T>> {
     Ok(rows)
 }
 
-/// The parts of a table below an artifact, in order.
-pub(crate) fn parts(folder: &Path, table: &str) -> Result<Vec<PathBuf>> {
+/// The parts of a table below an artifact, in order; a file is its own part.
+pub fn parts(folder: &Path, table: &str) -> Result<Vec<PathBuf>> {
     if folder.is_file() {
         return Ok(vec![folder.to_path_buf()]);
     }
@@ -55,12 +55,18 @@ pub(crate) fn parts(folder: &Path, table: &str) -> Result<Vec<PathBuf>> {
         };
         return Err(Misfit(format!("no table `{table}` in {}: {there}", folder.display())).into());
     }
-    let mut found = Vec::new();
-    collect(&inside, &mut found)?;
+    let mut found = files(&inside)?;
     found.sort();
     if found.is_empty() {
         return Err(Misfit(format!("table `{table}` in {} has no parts", folder.display())).into());
     }
+    Ok(found)
+}
+
+/// The Parquet files below a folder.
+pub(crate) fn files(folder: &Path) -> Result<Vec<PathBuf>> {
+    let mut found = Vec::new();
+    collect(folder, &mut found)?;
     Ok(found)
 }
 
@@ -78,7 +84,7 @@ fn collect(folder: &Path, found: &mut Vec<PathBuf>) -> Result<()> {
 }
 
 /// The record batches of one Parquet file.
-pub(crate) fn batches(path: &Path) -> Result<impl Iterator<Item = Result<RecordBatch>>> {
+pub(crate) fn batches(path: &Path) -> Result<impl Iterator<Item = Result<RecordBatch>> + use<>> {
     let reading = format!("reading {}", path.display());
     let file = File::open(path).with_context(|| reading.clone())?;
     let misfit = |error: &dyn fmt::Display| Misfit(format!("not a readable Parquet file: {error}"));

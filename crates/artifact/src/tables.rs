@@ -17,6 +17,7 @@ table! { "request", version 1,
         choice_chars: u32, "code points of the choice, without the delimiter; 0 where it has none";
         document_words: u32, "words of the page; 0 where it is none";
         document_bytes: u32, "UTF-8 bytes of the page; 0 where it is none";
+        doc_hash: String, "SHA-256 of a benchmark's document as lm-evaluation-harness writes it; empty for sequences";
         prompt_hash: String, "SHA-256 of the context's text; empty for given tokens";
         target_hash: String, "SHA-256 of the target's text; empty for given tokens";
         zlib_bytes: u32, "bytes of a sequence's continuation as text after zlib at level 6; 0 for a benchmark";
@@ -29,9 +30,11 @@ table! { "extraction", version 1,
         request: u32, "request asked";
         role: String, "what became of it: `memorized`, `control` or `dropped`";
         seen: Option<u32>, "times shown in training; null where unknown";
+        prefix: Option<u32>, "tokens given";
         matched: u32, "leading continuation tokens that greedy decoding gives";
         exact_match: bool, "whether these are all";
         logprob: f64, "nats, summed over the continuation";
+        sampled: Option<f64>, "nats, the same under a sampler (temperature, top-k, top-p); -inf where it never gives it; null without one";
     }
 }
 
@@ -48,6 +51,7 @@ table! { "outcome", version 1,
         entropy: f64, "nats, of the distribution that predicts this token given the true past";
         deviation: f64, "nats, standard deviation of log p under p, same distribution";
         generated: Option<u32>, "free-running greedy token; null without --generate";
+        sampled: Option<f64>, "nats, of the true token given the true past under a sampler (temperature, top-k, top-p); -inf where it never gives it; null without one";
     }
 }
 
@@ -148,6 +152,17 @@ table! { "reach", version 1,
         logprob_change: Option<f64>, "change of the true next token's log-probability, nats; null at the last position";
         logprob_fall: Option<f64>, "bound on its fall, nats";
         kl: f64, "divergence of the distribution without from that with the intervention, nats";
+    }
+}
+
+table! { "ratio", version 1,
+    /// What one row of `bound` adds to `tightness`; kept by a part of the work, until the parts are joined.
+    Ratio {
+        change: String, "intervention";
+        block: i32, "block whose output differs; -1 the final norm, -2 the logits";
+        bound: String, "name of the theorem";
+        informative: bool, "whether the value is below what holds without any theorem";
+        log10: Option<f64>, "log10 of value over measured; null where the measured value is negligible";
     }
 }
 

@@ -108,4 +108,4 @@ pub use constants::Constants;
 pub use known::Known;
 pub use request::{Bounds, Depth, Rows};
 pub use stage::Bound;
-pub use tightness::Summary;
+pub use tightness::{Summary, judge};

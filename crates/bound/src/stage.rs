@@ -5,15 +5,15 @@ use std::sync::Arc;
 
 use anyhow::{Context as _, Result, ensure};
 use clap::Args;
-use rote_artifact::tables::{Bound as BoundRow, Constant, Request};
-use rote_artifact::{Misfit, TableWriter, read};
+use rote_artifact::tables::{Bound as BoundRow, Constant, Ratio, Reach, Request};
+use rote_artifact::{Misfit, TableWriter, join, read};
 use rote_engine::{check_tokens, load_subject};
 use rote_plan::unfold;
 use rote_stage::{Context, Output, Stage};
 use rote_store::{Manifest, Subject};
 use serde::Serialize;
 
-use crate::{Bounds, Constants, Depth, Known, Summary};
+use crate::{Bounds, Constants, Depth, Known, Summary, judge};
 
 /// The stage.
 pub struct Bound;
@@ -57,10 +57,14 @@ impl Stage for Bound {
     const ABOUT: &'static str = "Prove how much an intervention can change, and measure how much it does";
     const EXAMPLE: &'static str = "rote-bound --model data/demo/gpt_neox --requests memorized \
                                    --change attn.identity@each --out bounds";
+    const SHARDS: bool = true;
     type Inputs = Inputs;
     type Params = Params;
 
     fn run(inputs: &Inputs, params: &Params, output: &Output, context: &Context) -> Result<()> {
+        if let Some(shards) = context.shards() {
+            return join_shards(shards, output);
+        }
         let requests: Option<Vec<Request>> =
             inputs.requests.as_ref().map(|place| read(place).context("reading requests")).transpose()?;
         let (loaded, subject) = load_subject::<f64>(&inputs.model)?;
@@ -91,8 +95,10 @@ impl Stage for Bound {
         if chosen.is_empty() {
             return Err(Misfit("no request to bound".to_string()).into());
         }
+        let chosen = &chosen[context.range(chosen.len())];
         let mut rows = TableWriter::<BoundRow>::new(output);
-        let mut reach = TableWriter::new(output);
+        let mut reach = TableWriter::<Reach>::new(output);
+        let mut ratios = context.is_shard().then(|| TableWriter::<Ratio>::new(output));
         let mut summaries: Vec<Summary> = names.iter().map(|_| Summary::default()).collect();
         let meter = context.meter("requests", chosen.len() as u64);
         for request in chosen {
@@ -106,7 +112,13 @@ impl Stage for Bound {
                 .request(request.request, &tokens)
                 .with_context(|| format!("bounding request {}", request.request))?;
             for ((name, summary), of_change) in names.iter().zip(&mut summaries).zip(of_changes) {
-                summary.extend(&of_change.bounds);
+                for row in &of_change.bounds {
+                    let ratio = judge(name, row);
+                    match &mut ratios {
+                        Some(ratios) => ratios.extend([ratio])?,
+                        None => summary.add(&ratio),
+                    }
+                }
                 rows.extend(of_change.bounds.into_iter().map(|row| BoundRow {
                     change: name.clone(),
                     block: row.block,
@@ -122,12 +134,38 @@ impl Stage for Bound {
         }
         rows.finish()?;
         reach.finish()?;
-        let mut tightness = TableWriter::new(output);
-        for (name, summary) in names.iter().zip(summaries) {
-            tightness.extend(summary.finish(name))?;
+        match ratios {
+            Some(ratios) => ratios.finish(),
+            None => write_tightness(names.iter().cloned().zip(summaries), output),
         }
-        tightness.finish()
     }
+}
+
+/// The tables of the whole from those of its parts.
+fn join_shards(shards: &[PathBuf], output: &Output) -> Result<()> {
+    join::<BoundRow>(shards, output)?;
+    join::<Reach>(shards, output)?;
+    // Interventions in the order in which the first request met them.
+    let mut summaries: Vec<(String, Summary)> = Vec::new();
+    for shard in shards {
+        for ratio in read::<Ratio>(shard)? {
+            let place = summaries.iter().position(|(change, _)| *change == ratio.change);
+            let place = place.unwrap_or_else(|| {
+                summaries.push((ratio.change.clone(), Summary::default()));
+                summaries.len() - 1
+            });
+            summaries[place].1.add(&ratio);
+        }
+    }
+    write_tightness(summaries.into_iter(), output)
+}
+
+fn write_tightness(summaries: impl Iterator<Item = (String, Summary)>, output: &Output) -> Result<()> {
+    let mut tightness = TableWriter::new(output);
+    for (change, summary) in summaries {
+        tightness.extend(summary.finish(&change))?;
+    }
+    tightness.finish()
 }
 
 /// Norms kept in an artifact, if they are this model's.

@@ -1,9 +1,8 @@
 //! How far each bound is from the truth, per theorem, intervention and block.
 
-use std::borrow::Cow;
 use std::collections::BTreeMap;
 
-use rote_artifact::tables::Tightness;
+use rote_artifact::tables::{Ratio, Tightness};
 
 use crate::check::{Claim, Row, THEOREMS, claim};
 
@@ -18,7 +17,7 @@ struct Group {
 /// Collects rows of one intervention, request by request.
 #[derive(Default)]
 pub struct Summary {
-    groups: BTreeMap<(i32, Cow<'static, str>), Group>,
+    groups: BTreeMap<(i32, String), Group>,
 }
 
 /// Differences below this share of what holds anyway are rounding, and no ratio is taken to them.
@@ -36,20 +35,32 @@ fn says_something(row: &Row) -> bool {
     row.value < row.trivial
 }
 
+/// What one row says: whether anything, and how far the bound is from what was measured.
+pub fn judge(change: &str, row: &Row) -> Ratio {
+    let logarithmic = row.bound == "out.product";
+    let log10 = if logarithmic && row.measured > row.trivial + NEGLIGIBLE.log10() {
+        Some(row.value - row.measured)
+    } else if !logarithmic && row.measured > NEGLIGIBLE * row.trivial && row.value > 0.0 {
+        Some((row.value / row.measured).log10())
+    } else {
+        None
+    };
+    Ratio {
+        change: change.to_string(),
+        block: row.block,
+        bound: row.bound.to_string(),
+        informative: says_something(row),
+        log10,
+    }
+}
+
 impl Summary {
-    /// Adds rows.
-    pub fn extend(&mut self, rows: &[Row]) {
-        for row in rows {
-            let group = self.groups.entry((row.block, row.bound.clone())).or_default();
-            group.rows += 1;
-            group.informative += u32::from(says_something(row));
-            let logarithmic = row.bound == "out.product";
-            if logarithmic && row.measured > row.trivial + NEGLIGIBLE.log10() {
-                group.ratios.push(row.value - row.measured);
-            } else if !logarithmic && row.measured > NEGLIGIBLE * row.trivial && row.value > 0.0 {
-                group.ratios.push((row.value / row.measured).log10());
-            }
-        }
+    /// Adds what a row says.
+    pub fn add(&mut self, ratio: &Ratio) {
+        let group = self.groups.entry((ratio.block, ratio.bound.clone())).or_default();
+        group.rows += 1;
+        group.informative += u32::from(ratio.informative);
+        group.ratios.extend(ratio.log10);
     }
 
     /// The rows of the table.
@@ -71,7 +82,7 @@ impl Summary {
                 Tightness {
                     change: change.to_string(),
                     block,
-                    bound: bound.into_owned(),
+                    bound,
                     claim: claim.to_string(),
                     n: group.rows,
                     compared: group.ratios.len() as u32,
@@ -107,7 +118,7 @@ mod tests {
     fn verdicts_follow_what_is_known_without_a_theorem() {
         let verdict = |rows: &[Row]| -> Tightness {
             let mut summary = Summary::default();
-            summary.extend(rows);
+            rows.iter().for_each(|row| summary.add(&judge("attn.identity@0", row)));
             summary.finish("attn.identity@0").remove(0)
         };
         // Above the state's own size nothing is said of an output, but of a displacement it may be.

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use anyhow::{Context as _, Result, ensure};
 use clap::Args;
 use rote_artifact::tables::Request;
-use rote_artifact::{Activation, ActivationKey, ActivationWriter, Misfit, Store, read};
+use rote_artifact::{Activation, ActivationKey, ActivationWriter, Misfit, Store, join_activations, read};
 use rote_engine::{attention_means, capture, check_tokens, load_subject};
 use rote_model::{Real, Residual};
 use rote_plan::{Hook, Span, unfold};
@@ -63,6 +63,7 @@ impl Stage for Capture {
     const ABOUT: &'static str = "Writes activations of hooks to Parquet";
     const EXAMPLE: &'static str = "rote-capture --model data/demo/gpt_neox --requests memorized \
                                    --hook resid_post --block 0-3 --out activations";
+    const SHARDS: bool = true;
     type Inputs = Inputs;
     type Params = Params;
 
@@ -75,6 +76,9 @@ impl Stage for Capture {
 }
 
 fn run<T: Real>(inputs: &Inputs, params: &Params, output: &Output, context: &Context) -> Result<()> {
+    if let Some(shards) = context.shards() {
+        return join_activations(shards, output);
+    }
     let requests: Vec<Request> = read(&inputs.requests)?;
     ensure!(!requests.is_empty(), Misfit("there are no requests to run".to_string()));
     let (loaded, subject) = load_subject::<T>(&inputs.model)?;
@@ -90,6 +94,8 @@ fn run<T: Real>(inputs: &Inputs, params: &Params, output: &Output, context: &Con
         params.block.join(",").parse::<Span>().and_then(|span| span.resolve(spec.n_blocks, "block"))?
     };
     let longest = requests.iter().map(|r| r.context.len() + r.continuation.len()).max().unwrap_or(0);
+    // Widths are those of all requests, so that a part's vectors are as wide as the whole's.
+    let requests = &requests[context.range(requests.len())];
     let mut writers = BTreeMap::new();
     let store = if params.store == "bf16" { Store::Bf16 } else { Store::F32 };
     let metadata = [("dtype", T::NAME.to_string()), ("model", subject.content_id.to_string())];
@@ -143,7 +149,7 @@ fn run<T: Real>(inputs: &Inputs, params: &Params, output: &Output, context: &Con
                 value,
             })
         };
-        capture(model, &requests, &resolved, means.as_deref(), &wanted, context.batch, &mut each)?;
+        capture(model, requests, &resolved, means.as_deref(), &wanted, context.batch, &mut each)?;
     }
     writers.into_values().try_for_each(|(writer, _)| writer.finish())
 }

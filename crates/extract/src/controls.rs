@@ -2,17 +2,17 @@
 
 use rote_artifact::tables::{Extraction, Request};
 
-/// Indices of the controls, at most one per memorized request. Candidates are the requests not reproduced;
+/// Indices of the controls, at most one per memorized request. Candidates are the rows whose role isn't `memorized`;
 /// first those known never to have been seen (`seen` 0, or role `control` from the start), then the rest.
 /// Within a class the one nearest in length of context and continuation is taken, then the one from the same
 /// source, then the first.
-pub fn pair(requests: &[Request], rows: &[Extraction]) -> Vec<usize> {
-    let mut free: Vec<usize> = (0..rows.len()).filter(|&index| !rows[index].exact_match).collect();
+pub fn pair(requests: &[&Request], rows: &[&Extraction]) -> Vec<usize> {
+    let mut free: Vec<usize> = (0..rows.len()).filter(|&index| rows[index].role != "memorized").collect();
     let mut taken = Vec::new();
-    for memorized in (0..rows.len()).filter(|&index| rows[index].exact_match) {
-        let wanted = &requests[memorized];
+    for memorized in (0..rows.len()).filter(|&index| rows[index].role == "memorized") {
+        let wanted = requests[memorized];
         let distance = |&index: &usize| {
-            let other = &requests[index];
+            let other = requests[index];
             let known = other.seen == Some(0) || other.role == "control";
             (
                 !known,
@@ -51,16 +51,19 @@ mod tests {
     }
 
     fn row(exact_match: bool) -> Extraction {
-        let role = String::new();
-        Extraction { request: 0, role, seen: None, matched: 0, exact_match, logprob: 0.0 }
+        let role = if exact_match { "memorized" } else { "dropped" }.to_string();
+        Extraction { role, exact_match, ..Extraction::default() }
     }
 
     #[test]
     fn never_seen_and_equally_long_goes_first_and_nobody_twice() {
         let requests = [request(8, 5), request(8, 9), request(1, 5), request(0, 9), request(0, 5)];
         let rows = [row(true), row(true), row(false), row(false), row(false)];
-        assert_eq!(pair(&requests, &rows), [3, 4]);
+        let pair = |rows: &[Extraction]| {
+            pair(&requests.iter().collect::<Vec<_>>(), &rows.iter().collect::<Vec<_>>())
+        };
+        assert_eq!(pair(&rows), [3, 4]);
         let rows = [row(true), row(true), row(true), row(true), row(false)];
-        assert_eq!(pair(&requests, &rows), [4]);
+        assert_eq!(pair(&rows), [4]);
     }
 }

@@ -8,13 +8,16 @@ use std::path::PathBuf;
 use anyhow::{Context as _, Result, ensure};
 use clap::Args;
 use rote_artifact::tables::{Item, Outcome, Request};
-use rote_artifact::{Misfit, TableWriter, read};
-use rote_engine::{Sweep, attention_means, check_tokens, load_subject};
-use rote_model::Real;
+use rote_artifact::{Misfit, TableWriter, join, read};
+use rote_engine::{Sweep, attention_means, check_tokens, load_subject, sampled};
+use rote_model::{Real, Sampler};
 use rote_plan::unfold;
 use rote_stage::Output;
 use rote_stage::{Compute, Context, Stage};
 use serde::Serialize;
+
+/// Requests whose chances under a sampler are held until their answers are written.
+const CHUNK: usize = 4096;
 
 /// The stage.
 pub struct Intervene;
@@ -43,6 +46,15 @@ pub struct Params {
     /// Decode the free-running greedy continuation as well
     #[arg(long)]
     pub generate: bool,
+    /// Also say how likely each token of a sequence is when drawn at this temperature
+    #[arg(long, value_name = "T")]
+    pub temperature: Option<f64>,
+    /// … and only from the K likeliest tokens
+    #[arg(long, value_name = "K")]
+    pub top_k: Option<u32>,
+    /// … and only from the likeliest tokens that together hold this share
+    #[arg(long, value_name = "SHARE")]
+    pub top_p: Option<f64>,
     #[command(flatten)]
     #[serde(flatten)]
     #[expect(missing_docs, reason = "clap takes a doc comment here for the command's own")]
@@ -54,6 +66,7 @@ impl Stage for Intervene {
     const ABOUT: &'static str = "Answers every request under every intervention";
     const EXAMPLE: &'static str = "rote-intervene --model data/demo/gpt_neox --requests memorized \
                                    --change attn.identity@each --generate --out outcomes";
+    const SHARDS: bool = true;
     type Inputs = Inputs;
     type Params = Params;
 
@@ -66,6 +79,16 @@ impl Stage for Intervene {
 }
 
 fn run<T: Real>(inputs: &Inputs, params: &Params, output: &Output, context: &Context) -> Result<()> {
+    if let Some(shards) = context.shards() {
+        join::<Outcome>(shards, output)?;
+        return join::<Item>(shards, output);
+    }
+    let sampler = match (params.temperature, params.top_k, params.top_p) {
+        (None, None, None) => None,
+        (temperature, top_k, top_p) => {
+            Some(Sampler::new(temperature.unwrap_or(1.0), top_k, top_p.unwrap_or(1.0))?)
+        }
+    };
     let requests: Vec<Request> = read(&inputs.requests)?;
     ensure!(!requests.is_empty(), Misfit("there are no requests to answer".to_string()));
     let (loaded, subject) = load_subject::<T>(&inputs.model)?;
@@ -76,38 +99,58 @@ fn run<T: Real>(inputs: &Inputs, params: &Params, output: &Output, context: &Con
     let means =
         inputs.reference.as_deref().map(|folder| attention_means::<T>(folder, &model.spec)).transpose()?;
 
+    let requests = &requests[context.range(requests.len())];
     let names: Vec<String> = changes.iter().map(ToString::to_string).collect();
     let mut outcomes = TableWriter::<Outcome>::new(output);
     let mut items = TableWriter::<Item>::new(output);
     let meter = context.meter("intervene", requests.len() as u64);
     let sweep = Sweep::new(model, &changes, means.as_deref(), params.generate, context.batch)?;
-    sweep.run(&requests, &mut |request, answers| {
-        for (change, answer) in names.iter().zip(answers) {
-            let matched = answer.matched(&request.continuation);
-            items.extend([Item {
-                change: change.clone(),
-                request: request.request,
-                logprob: answer.logprob(),
-                matched: matched as u32,
-                exact_match: matched == request.continuation.len(),
-            }])?;
-            let tokens = request.continuation.iter().zip(&answer.readouts).enumerate();
-            outcomes.extend(tokens.map(|(position, (&token, out))| Outcome {
-                change: change.clone(),
-                request: request.request,
-                position: position as u32,
-                token,
-                logprob: out.logprob,
-                argmax: out.argmax,
-                argmax_logprob: out.argmax_logprob,
-                entropy: out.entropy,
-                deviation: out.deviation,
-                generated: answer.generated.as_ref().map(|tokens| tokens[position]),
-            }))?;
-        }
-        meter.add(1);
-        Ok(())
-    })?;
+    for requests in requests.chunks(if sampler.is_some() { CHUNK } else { requests.len().max(1) }) {
+        // Only a sequence is ever drawn.
+        let drawn: Vec<Request> = requests
+            .iter()
+            .filter(|request| sampler.is_some() && request.kind == "sequence")
+            .cloned()
+            .collect();
+        let mut drawn = match &sampler {
+            Some(sampler) => {
+                let means = means.as_deref();
+                let chances = sampled(model, &drawn, &changes, means, sampler, context.batch)?;
+                drawn.into_iter().map(|request| request.request).zip(chances).collect()
+            }
+            None => std::collections::HashMap::new(),
+        };
+        sweep.run(requests, &mut |request, answers| {
+            let chances = drawn.remove(&request.request);
+            for (change, answer) in answers.into_iter().enumerate() {
+                let name = &names[change];
+                let matched = answer.matched(&request.continuation);
+                items.extend([Item {
+                    change: name.clone(),
+                    request: request.request,
+                    logprob: answer.logprob(),
+                    matched: matched as u32,
+                    exact_match: matched == request.continuation.len(),
+                }])?;
+                let tokens = request.continuation.iter().zip(&answer.readouts).enumerate();
+                outcomes.extend(tokens.map(|(position, (&token, out))| Outcome {
+                    change: name.clone(),
+                    request: request.request,
+                    position: position as u32,
+                    token,
+                    logprob: out.logprob,
+                    argmax: out.argmax,
+                    argmax_logprob: out.argmax_logprob,
+                    entropy: out.entropy,
+                    deviation: out.deviation,
+                    generated: answer.generated.as_ref().map(|tokens| tokens[position]),
+                    sampled: chances.as_ref().map(|chances| chances[change][position]),
+                }))?;
+            }
+            meter.add(1);
+            Ok(())
+        })?;
+    }
     outcomes.finish()?;
     items.finish()
 }

@@ -113,3 +113,33 @@ fn a_refusal_names_the_cause_and_leaves_nothing() {
     let left: Vec<_> = std::fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().file_name()).collect();
     assert_eq!(left, ["requests"]);
 }
+
+#[test]
+fn a_sampler_says_how_likely_each_token_is_drawn_under_every_change() {
+    let folder = scratch("intervene-sampler");
+    let requests = requests(&folder);
+    let answer = |name: &str, more: &[&str]| -> Vec<Outcome> {
+        let out = folder.join(name);
+        let changes = ["--change", "attn.identity@each", "--change", "attn.zero@0+mlp.zero@1"];
+        let finished = intervene(&requests, &out, &[&changes[..], more].concat());
+        assert!(finished.status.success(), "{}", String::from_utf8_lossy(&finished.stderr));
+        read(&out).unwrap()
+    };
+    assert!(answer("without", &[]).iter().all(|outcome| outcome.sampled.is_none()));
+    // At temperature 1 from all tokens it is the log-probability, though by another pass.
+    for outcome in answer("plain", &["--temperature", "1"]) {
+        let sampled = outcome.sampled.unwrap();
+        assert!((sampled - outcome.logprob).abs() < 1e-5, "{outcome:?}");
+    }
+    // Of one token only the arg-max is left.
+    for outcome in answer("one", &["--top-k", "1"]) {
+        let expected = if outcome.argmax == outcome.token { 0.0 } else { f64::NEG_INFINITY };
+        assert_eq!(outcome.sampled, Some(expected), "{outcome:?}");
+    }
+    let drawn = ["--top-k", "20", "--top-p", "0.9", "--temperature", "0.7"];
+    let together = answer("together", &drawn);
+    assert_eq!(together, answer("alone", &[&drawn[..], &["--batch", "1", "--threads", "1"]].concat()));
+    assert!(together.iter().any(|outcome| outcome.sampled > Some(outcome.logprob)));
+    let refused = intervene(&requests, &folder.join("refused"), &["--temperature", "0"]);
+    assert!(String::from_utf8_lossy(&refused.stderr).contains("above 0"));
+}

@@ -163,8 +163,8 @@ impl<T: Real> Model<T> {
             Positions::Rotary(rotary) => Some(Turns::kept(turns, rotary, end)),
             Positions::Learned { .. } => None,
         };
-        let groups = if self.is_tapped(&blocks, tap) { 1 } else { groups(count) };
-        if groups < rayon::current_num_threads() || rows.len() == 1 {
+        let groups = groups(count);
+        if self.is_tapped(&blocks, tap) || groups < rayon::current_num_threads() || rows.len() == 1 {
             let work = &mut take(buffers);
             let mut way = Way { turns, threads: Threads::All, work, tap };
             for index in blocks.clone() {

@@ -1,11 +1,11 @@
 //! `Source`: what `--model` names (a folder, a GGUF file, a hub id with a revision) as files on this machine.
 
 use std::collections::BTreeSet;
-use std::env;
 use std::fs;
 use std::path::{Component, Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
+use rote_store::HubId;
 use serde_json::Value;
 
 /// A model's files.
@@ -24,7 +24,7 @@ impl Source {
     /// # Errors
     /// Nothing of that name is there; the message says where it was looked for.
     pub fn find(text: &str) -> Result<Self> {
-        Self::find_in(text, &hub_caches())
+        Self::find_in(text, &rote_store::hub_caches())
     }
 
     fn find_in(text: &str, caches: &[PathBuf]) -> Result<Self> {
@@ -45,36 +45,13 @@ impl Source {
             );
             return Ok(Source::Gguf(path.to_path_buf()));
         }
-        let Some((name, revision)) = hub_id(text) else {
+        let Some(id) = HubId::parse(text) else {
             bail!(
                 "model `{text}`: no such folder or file, and not a hub id such as `organisation/name@revision`"
             );
         };
-        let repository = format!("models--{}", name.replace('/', "--"));
-        for cache in caches {
-            let home = cache.join(&repository);
-            // A branch or tag is a file that holds a commit; a commit is a snapshot's name.
-            let commit = match fs::read_to_string(home.join("refs").join(revision)) {
-                Ok(commit) => commit.trim().to_string(),
-                Err(_) => revision.to_string(),
-            };
-            let snapshot = home.join("snapshots").join(&commit);
-            if snapshot.join("config.json").is_file() {
-                return Ok(Source::Folder(snapshot));
-            }
-            ensure!(
-                !snapshot.is_dir(),
-                "model `{text}`: {} has no config.json; the download is incomplete",
-                snapshot.display()
-            );
-        }
-        let places: Vec<_> =
-            caches.iter().map(|cache| cache.join(&repository).display().to_string()).collect();
-        bail!(
-            "model `{text}`: no folder or file of that name, and revision `{revision}` is not in the local \
-             Hugging Face cache; looked for {}; download it there, or name a folder",
-            places.join(", ")
-        );
+        let snapshot = id.snapshot_in(caches).with_context(|| format!("model `{text}`"))?;
+        Ok(Source::Folder(snapshot))
     }
 
     /// Every file that makes the model: configuration, weights, tokenizer.
@@ -129,35 +106,6 @@ fn shards(folder: &Path, index: &Path) -> Result<Vec<PathBuf>> {
             Ok(path)
         })
         .collect()
-}
-
-/// Name and revision of a hub id; `main` where none is said.
-fn hub_id(text: &str) -> Option<(&str, &str)> {
-    let (name, revision) = text.split_once('@').unwrap_or((text, "main"));
-    let legal = |part: &str| {
-        !part.is_empty()
-            && !part.starts_with('.')
-            && part.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.'))
-    };
-    // `gpt2` and a few others have no organisation.
-    let parts: Vec<_> = name.split('/').collect();
-    // A revision may hold slashes (`refs/pr/1`), but does not climb.
-    let revision_is_legal = revision.split('/').all(legal);
-    (parts.len() <= 2 && parts.iter().all(|part| legal(part)) && revision_is_legal)
-        .then_some((name, revision))
-}
-
-/// Where the hub's cache may be, in the hub's own order of precedence.
-fn hub_caches() -> Vec<PathBuf> {
-    let set = |name: &str| env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
-    if let Some(cache) = set("HF_HUB_CACHE").or_else(|| set("HUGGINGFACE_HUB_CACHE")) {
-        return vec![cache];
-    }
-    if let Some(home) = set("HF_HOME") {
-        return vec![home.join("hub")];
-    }
-    let cache = set("XDG_CACHE_HOME").or_else(|| set("HOME").map(|home| home.join(".cache")));
-    cache.map(|cache| cache.join("huggingface").join("hub")).into_iter().collect()
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 use anyhow::{Context, Result, bail, ensure};
 
-use crate::Span;
+use crate::{Heads, Span};
 
 /// The part of a block that is changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -37,7 +37,7 @@ pub struct Part {
     /// In which blocks.
     pub blocks: Span,
     /// In which heads; `None` is the whole module.
-    pub heads: Option<Span>,
+    pub heads: Option<Heads>,
 }
 
 /// A set of parts; empty is `none`, the model as it is.
@@ -104,37 +104,34 @@ impl Intervention {
     /// A block outside the model, a head outside the block, or the same module (or head) changed twice.
     pub fn resolve(&self, n_blocks: usize, n_heads: usize) -> Result<Vec<BlockChange>> {
         let mut blocks = vec![BlockChange::default(); n_blocks];
+        let twice = |block: usize| format!("`{self}` changes the same part of block {block} twice");
         for part in &self.parts {
-            for block in part.blocks.resolve(n_blocks, "block").with_context(|| format!("`{self}`"))? {
-                let twice = || format!("`{self}` changes the same part of block {block} twice");
-                let change = &mut blocks[block];
-                match (part.module, &part.heads) {
-                    (Module::Mlp, _) => {
-                        ensure!(change.mlp == MlpChange::None, twice());
-                        change.mlp = MlpChange::Zero;
+            let places = part.blocks.resolve(n_blocks, "block").with_context(|| format!("`{self}`"))?;
+            if let Some(heads) = &part.heads {
+                for (block, head) in heads.resolve(&places, n_heads).with_context(|| format!("`{self}`"))? {
+                    let attn = &mut blocks[block].attn;
+                    if *attn == AttnChange::None {
+                        *attn = AttnChange::Heads(vec![None; n_heads]);
                     }
-                    (Module::Attn, None) => {
-                        ensure!(change.attn == AttnChange::None, twice());
-                        change.attn = match part.action {
-                            Action::Identity => AttnChange::Identity,
-                            Action::Zero => AttnChange::Zero,
-                            Action::Mean => AttnChange::Mean,
-                        };
-                    }
-                    (Module::Attn, Some(span)) => {
-                        let heads = span
-                            .resolve(n_heads, "head")
-                            .with_context(|| format!("`{self}` at block {block}"))?;
-                        if change.attn == AttnChange::None {
-                            change.attn = AttnChange::Heads(vec![None; n_heads]);
-                        }
-                        let AttnChange::Heads(map) = &mut change.attn else { bail!(twice()) };
-                        for head in heads {
-                            ensure!(map[head].is_none(), twice());
-                            map[head] = Some(part.action);
-                        }
-                    }
+                    let AttnChange::Heads(map) = attn else { bail!(twice(block)) };
+                    ensure!(map[head].is_none(), twice(block));
+                    map[head] = Some(part.action);
                 }
+                continue;
+            }
+            for block in places {
+                let change = &mut blocks[block];
+                if part.module == Module::Mlp {
+                    ensure!(change.mlp == MlpChange::None, twice(block));
+                    change.mlp = MlpChange::Zero;
+                    continue;
+                }
+                ensure!(change.attn == AttnChange::None, twice(block));
+                change.attn = match part.action {
+                    Action::Identity => AttnChange::Identity,
+                    Action::Zero => AttnChange::Zero,
+                    Action::Mean => AttnChange::Mean,
+                };
             }
         }
         Ok(blocks)
@@ -153,7 +150,8 @@ impl Intervention {
 }
 
 /// The interventions of a sweep: `none` first, then each text in turn; `@each` unfolds to one per block,
-/// `@quarters` to one per quarter of the depth. What was said already is not repeated.
+/// `@quarters` to one per quarter of the depth, `random4#0-9` to ten drawings. What was said already is not
+/// repeated.
 ///
 /// # Errors
 /// A text that is no intervention, or one that does not fit a model of `n_blocks` blocks.
@@ -173,7 +171,7 @@ pub fn unfold(texts: &[String], n_blocks: usize) -> Result<Vec<Intervention>> {
         } else {
             vec![text.clone()]
         };
-        for text in unfolded {
+        for text in unfolded.iter().map(|text| drawings(text)).collect::<Result<Vec<_>>>()?.concat() {
             let change: Intervention = text.parse()?;
             for part in &change.parts {
                 part.blocks.resolve(n_blocks, "block").with_context(|| format!("`{text}`"))?;
@@ -184,6 +182,17 @@ pub fn unfold(texts: &[String], n_blocks: usize) -> Result<Vec<Intervention>> {
         }
     }
     Ok(sweep)
+}
+
+/// One text per drawing of random heads, where `text` asks for a range of drawings.
+fn drawings(text: &str) -> Result<Vec<String>> {
+    let Some((before, after)) = text.split_once('#') else { return Ok(vec![text.to_string()]) };
+    let (span, rest) = after.split_at(after.find('+').unwrap_or(after.len()));
+    ensure!(!rest.contains('#'), "`{text}` asks for drawings twice; say one of them apart");
+    let Span::Some(draws) = span.parse().with_context(|| format!("drawings of `{text}`"))? else {
+        bail!("`{text}`: there is no end of drawings; say how many, such as `#0-9`");
+    };
+    Ok(draws.into_iter().map(|draw| format!("{before}#{draw}{rest}")).collect())
 }
 
 impl fmt::Display for Part {
@@ -199,7 +208,7 @@ impl fmt::Display for Part {
         };
         write!(f, "{module}.{action}@{}", self.blocks)?;
         match &self.heads {
-            Some(heads) => write!(f, ":h{heads}"),
+            Some(heads) => write!(f, ":{heads}"),
             None => Ok(()),
         }
     }
@@ -236,7 +245,7 @@ impl FromStr for Part {
             "mlp.zero" => (Module::Mlp, Action::Zero),
             _ => bail!("unknown intervention `{name}`: {form}"),
         };
-        let (blocks, heads) = match place.split_once(":h") {
+        let (blocks, heads) = match place.split_once(':') {
             Some((blocks, heads)) => (blocks, Some(heads)),
             None => (place, None),
         };
@@ -295,6 +304,8 @@ mod tests {
             "mlp.zero@5",
             "attn.identity@5:h3",
             "attn.identity@5:h0,3+mlp.zero@2",
+            "attn.identity@5:random2",
+            "attn.zero@all:random9#3+mlp.zero@2",
         ] {
             both_ways(text);
         }
@@ -311,6 +322,8 @@ mod tests {
         refused("mlp.zero@1:h2", "by head");
         refused("attn.identity@x", "not a number");
         refused("attn.identity@", "not a number");
+        refused("attn.identity@5:x2", "names no heads");
+        refused("attn.mean@5:random2", "by head");
     }
 
     #[test]
@@ -324,6 +337,30 @@ mod tests {
         let heads: Intervention = "attn.identity@1:h0+attn.zero@1:h2".parse().unwrap();
         let AttnChange::Heads(map) = &heads.resolve(8, 4).unwrap()[1].attn else { panic!() };
         assert_eq!(map, &[Some(Action::Identity), None, Some(Action::Zero), None]);
+    }
+
+    #[test]
+    fn random_heads_are_so_many_and_never_changed_twice() {
+        let changed = |text: &str| -> usize {
+            let blocks = text.parse::<Intervention>().unwrap().resolve(8, 4).unwrap();
+            let heads = |block: &BlockChange| match &block.attn {
+                AttnChange::Heads(map) => map.iter().flatten().count(),
+                _ => 0,
+            };
+            blocks.iter().map(heads).sum()
+        };
+        assert_eq!(changed("attn.identity@all:random4"), 4);
+        assert_eq!(changed("attn.identity@2:random3#5"), 3);
+        let both: Intervention = "attn.identity@1:random4+attn.zero@1:h2".parse().unwrap();
+        assert!(format!("{:#}", both.resolve(8, 4).unwrap_err()).contains("block 1 twice"));
+        let texts = ["attn.identity@all:random4#0-2", "attn.identity@all:random4"];
+        let names: Vec<_> =
+            unfold(&texts.map(String::from), 8).unwrap().iter().map(ToString::to_string).collect();
+        assert_eq!(
+            names[1..],
+            ["attn.identity@all:random4", "attn.identity@all:random4#1", "attn.identity@all:random4#2"]
+        );
+        assert!(unfold(&["attn.zero@0:random2#all".to_string()], 8).is_err());
     }
 
     #[test]

@@ -15,10 +15,12 @@
 //!
 //! Deliberately absent: tensors, files, models. `Intervention` says what; the model crate says how.
 
+mod heads;
 mod hook;
 mod intervention;
 mod span;
 
+pub use heads::Heads;
 pub use hook::Hook;
 pub use intervention::{Action, AttnChange, BlockChange, Intervention, MlpChange, Module, Part, unfold};
 pub use span::Span;

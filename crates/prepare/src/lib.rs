@@ -148,11 +148,12 @@ pub fn prepare(inputs: &Inputs, params: &Params, reader: &Reader, output: &Outpu
         let (task, path) = (tasks::find(name_of_task, &declared)?, PathBuf::from(path));
         let number = documents.entry(name_of_task).or_default();
         let mut cut_contexts = 0;
-        for document in task.documents(&path, params.limit)? {
-            let (mut more, cut) = request::of_document(&document, task.name(), reader)
+        for item in task.documents(&path, params.limit)? {
+            let (mut more, cut) = request::of_document(&item.document, task.name(), reader)
                 .with_context(|| format!("task {}: document {number} of {}", task.name(), path.display()))?;
             for request in &mut more {
                 request.document = *number;
+                request.doc_hash = item.hash.clone();
                 request.source = name(&path);
             }
             cut_contexts += cut;

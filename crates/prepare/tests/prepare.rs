@@ -301,3 +301,36 @@ fn parquet_of_the_hub_is_read_with_its_compression() {
     assert_eq!(text(&requests[4].context), "Sailing: The wind drops.");
     assert_eq!(text(&requests[2].continuation), " sings. loudly.");
 }
+
+/// The hashes are those of lm-evaluation-harness: `sha256(json.dumps(doc, indent=2, ensure_ascii=False))`, with
+/// what HellaSwag's `process_docs` adds, computed by Python's `json` and `hashlib`.
+#[test]
+fn documents_have_the_harness_hashes_whatever_file_they_come_from() {
+    let hash = |task: &str, name: &str, text: &str| -> String {
+        let mut case = Case::new();
+        case.params.max_length = Some(400);
+        let file = case.file(name, text);
+        let requests = case.task(task, &file).run().unwrap();
+        assert!(requests.iter().all(|request| request.doc_hash == requests[0].doc_hash));
+        requests[0].doc_hash.clone()
+    };
+    let lambada = "904cce48f465";
+    assert_eq!(hash("lambada_openai", "x.jsonl", r#"{"text": "a \"b\"\n\u00e9 c"}"#)[..12], *lambada);
+    let split = r#"{"context": "a \"b\"\n\u00e9", "continuation": "c"}"#;
+    assert_eq!(hash("lambada_openai", "x.jsonl", split)[..12], *lambada);
+    let own = r#"{"id": "x", "question": {"stem": "q", "choices": [{"text": "a", "label": "A", "para": "p"},
+        {"text": "b", "label": "B"}]}, "answerKey": "B"}"#;
+    assert_eq!(hash("arc_easy", "x.jsonl", &own.replace('\n', " "))[..12], *"4f2424e4ee0d");
+    let row = r#"{"ind": 1, "activity_label": "S", "ctx_a": "A.", "ctx_b": "b", "endings": ["c [x]", "d"], "label": 1}"#;
+    assert_eq!(hash("hellaswag", "x.jsonl", row)[..12], *"996c6967d3cf");
+    let row = r#"{"goal": "g", "sol1": "a", "sol2": "b", "label": "1"}"#;
+    assert_eq!(hash("piqa", "x.jsonl", row)[..12], *"136960c1b7fd");
+    // A later row is hashed in the order of the first.
+    let other = r#"{"sol2": "y", "goal": "h", "label": 0, "sol1": "x"}"#;
+    let mut case = Case::new();
+    case.params.max_length = Some(400);
+    let file = case.file("x.jsonl", format!("{row}\n{other}"));
+    let requests = case.task("piqa", &file).run().unwrap();
+    assert_eq!(requests[2].doc_hash[..12], *"84cfefff690a");
+    assert_eq!(hash("wikitext", "x.raw", " = T = \n a\tb \n")[..12], *"ab712c8c3925");
+}

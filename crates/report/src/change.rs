@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 use rote_artifact::Misfit;
-use rote_plan::{Action, Intervention, Module, Span};
+use rote_plan::{Action, Heads, Intervention, Module, Span};
 
 /// What an intervention does, as far as figures need to know.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -48,7 +48,11 @@ impl Change {
         let first = change.first_block(u32::MAX as usize).map_or(0, |block| block as u32);
         let head = match change.parts.as_slice() {
             [part] if part.module == Module::Attn && part.action == Action::Identity => {
-                single(&part.blocks).zip(part.heads.as_ref().and_then(single))
+                let head = match &part.heads {
+                    Some(Heads::Named(heads)) => single(heads),
+                    _ => None,
+                };
+                single(&part.blocks).zip(head)
             }
             _ => None,
         };
@@ -60,7 +64,7 @@ impl Change {
                     (Module::Attn, Action::Identity, None, Some(block)) => (Sort::Block(block), blocks),
                     (Module::Attn, Action::Identity, None, None) => (Sort::Set, blocks),
                     (Module::Attn, Action::Identity, Some(heads), _) => {
-                        (Sort::Heads, format!("{blocks}:h{heads}"))
+                        (Sort::Heads, format!("{blocks}:{heads}"))
                     }
                     (Module::Attn, Action::Zero, None, Some(block)) => {
                         (Sort::Zero(block), format!("zero {blocks}"))

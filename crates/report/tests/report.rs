@@ -201,6 +201,7 @@ fn extraction() -> Vec<Extraction> {
             matched: if exact_match { 32 } else { 3 },
             exact_match,
             logprob: -10.0,
+            ..Extraction::default()
         })
         .collect()
 }

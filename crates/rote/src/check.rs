@@ -3,6 +3,8 @@
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Component, Path, PathBuf};
 
+use rote_store::HubId;
+
 use crate::failure::{Wrong, hint};
 use crate::graph::order;
 use crate::pipeline::{Draft, DraftNode, Given};
@@ -66,8 +68,8 @@ impl Node {
 }
 
 /// Flags every stage has; none of them can change a result, so none belongs in a pipeline.
-const COMMON: [&str; 9] =
-    ["out", "threads", "batch", "progress", "json", "quiet", "verbose", "describe", "help"];
+const COMMON: [&str; 11] =
+    ["out", "threads", "batch", "progress", "json", "quiet", "verbose", "describe", "help", "shard", "join"];
 
 /// Checks everything that can be known before any work; every fault is told, not the first one only.
 pub fn check(draft: &Draft, stages: &HashMap<String, Stage>, allowed: &[PathBuf]) -> Result<Pipeline, Wrong> {
@@ -188,6 +190,13 @@ impl Checker<'_> {
 
     fn file(&self, place: &str, port: &Port) -> Result<PathBuf, String> {
         let path = Path::new(place);
+        if port.takes == "model"
+            && !path.exists()
+            && let Some(id) = HubId::parse(place)
+            && (id.is_pinned() || id.snapshot().is_ok())
+        {
+            return hub(&id);
+        }
         if !self.is_allowed(path) {
             return Err(format!(
                 "`{place}` lies outside of the folder `rote` was called in; `--allow DIR` permits a folder"
@@ -206,12 +215,29 @@ impl Checker<'_> {
         Err(format!("no file, folder or node `{place}`{near}"))
     }
 
-    /// A pipeline may come from a stranger: it reads below the folder of the call, or what was permitted.
+    /// A pipeline may come from a stranger: it reads below the folder of the call, or what was permitted. A link is
+    /// where it leads to.
     fn is_allowed(&self, path: &Path) -> bool {
         let inside = path.components().all(|part| matches!(part, Component::Normal(_) | Component::CurDir));
         let steps_up = path.components().any(|part| part == Component::ParentDir);
-        inside || (!steps_up && self.allowed.iter().any(|folder| path.starts_with(folder)))
+        let said = inside || (!steps_up && self.allowed.iter().any(|folder| path.starts_with(folder)));
+        let real = |path: &Path| path.canonicalize();
+        let leads = |path: PathBuf| {
+            let below = |folder: &Path| real(folder).is_ok_and(|folder| path.starts_with(folder));
+            below(Path::new(".")) || self.allowed.iter().any(|folder| below(folder))
+        };
+        // What is not there is told as such.
+        said && real(path).map_or(true, leads)
     }
+}
+
+/// The files of a model on the hub, as far as they are on this machine. Which revision is part of the file: what `main`
+/// is today, it may not be tomorrow.
+fn hub(id: &HubId) -> Result<PathBuf, String> {
+    if !id.is_pinned() {
+        return Err(format!("`{id}` names no revision: write `{id}@COMMIT`"));
+    }
+    id.snapshot().map_err(|error| format!("`{id}`: {error:#}"))
 }
 
 /// A parameter's values; `None` for a switch that is off.

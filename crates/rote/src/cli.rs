@@ -4,20 +4,19 @@ use std::ffi::OsString;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
-use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
 use clap::{Args, Parser, Subcommand};
-use rote_store::{Attempt, Lock, Memory};
+use rote_store::Memory;
 
 use crate::check::{Pipeline, check};
 use crate::failure::{Wrong, exit_code, hint};
+use crate::part::Part;
 use crate::pipeline::Draft;
 use crate::plan::{self, Scene, Verdict};
-use crate::progress::{Progress, complain, print};
-use crate::shelf::{Shelf, make_folder};
-use crate::work::{Limits, Report, State, Work, heed_interrupts};
-use crate::{graph, stages, verify};
+use crate::progress::{complain, print};
+use crate::shelf::Shelf;
+use crate::{adopt, collect, diff, evidence, export, graph, pin, remote, run, stages, verify};
 
 /// Runs what is not already known of a pipeline of stages
 #[derive(Parser)]
@@ -52,6 +51,63 @@ enum Verb {
         #[command(flatten)]
         store: Store,
     },
+    /// Compares two results down to parameters, inputs and the numbers of their summaries
+    Diff {
+        /// A folder, PIPELINE/NODE, TAG/NODE, the first digits of a key or content id; or a PIPELINE or TAG whole
+        first: String,
+        /// The other
+        second: String,
+        #[command(flatten)]
+        store: Store,
+    },
+    /// Writes what every node of a finished run is made of and what came out, to be committed
+    Lock {
+        #[command(flatten)]
+        on: On,
+        /// File to write; beside the pipeline by default. Its stem becomes a tag that keeps the results
+        #[arg(long, value_name = "FILE")]
+        out: Option<PathBuf>,
+    },
+    /// Accepts present results after an edit of a stage that is known to be cosmetic, and records that
+    Adopt {
+        #[command(flatten)]
+        on: On,
+        /// Nodes to adopt, with all they need; all nodes by default
+        nodes: Vec<String>,
+    },
+    /// Copies results to a store that others share, hashed on arrival
+    Push {
+        #[command(flatten)]
+        on: On,
+        /// The other store: a folder
+        #[arg(long, value_name = "DIR")]
+        remote: PathBuf,
+        /// Nodes to copy, with all they need; all nodes by default
+        nodes: Vec<String>,
+    },
+    /// Copies results from a store that others share, hashed on arrival
+    Pull {
+        #[command(flatten)]
+        on: On,
+        /// The other store: a folder
+        #[arg(long, value_name = "DIR")]
+        remote: PathBuf,
+        /// Nodes to copy, with all they need; all nodes by default
+        nodes: Vec<String>,
+    },
+    /// Says what no pipeline and no tag needs, and what killed runs left; removes it with --delete
+    Collect {
+        /// Count only these pipelines, as they are now; every pipeline that was run here by default
+        pipelines: Vec<PathBuf>,
+        #[command(flatten)]
+        store: Store,
+        /// Drop this tag first (repeatable)
+        #[arg(long, value_name = "TAG")]
+        drop: Vec<String>,
+        /// Remove it
+        #[arg(long)]
+        delete: bool,
+    },
     /// Prints the pipeline as text or as a picture
     Graph {
         #[command(flatten)]
@@ -63,58 +119,121 @@ enum Verb {
         #[arg(long)]
         dot: bool,
     },
+    /// Writes the pipeline for another engine, or a finished run as evidence
+    #[command(subcommand)]
+    Export(Export),
     /// Starts a stage
     #[command(external_subcommand)]
     Stage(Vec<OsString>),
 }
 
+/// `rote export`.
+#[derive(Subcommand)]
+enum Export {
+    /// A Makefile on standard output; each rule runs one node
+    Make {
+        #[command(flatten)]
+        on: On,
+        /// Make what works request by request in N parts
+        #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..))]
+        shards: u16,
+    },
+    /// A Snakefile on standard output; each rule runs one node, on this machine or with any executor of Snakemake
+    Snakemake {
+        #[command(flatten)]
+        on: On,
+        /// Make what works request by request in N parts
+        #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..))]
+        shards: u16,
+    },
+    /// A Graphviz digraph on standard output
+    Dot {
+        #[command(flatten)]
+        on: On,
+    },
+    /// A Mermaid flowchart on standard output
+    Mermaid {
+        #[command(flatten)]
+        on: On,
+    },
+    /// A Workflow Run RO-Crate of the last run, in a new folder
+    RoCrate {
+        #[command(flatten)]
+        on: On,
+        /// Folder to write
+        #[arg(long, value_name = "DIR")]
+        out: PathBuf,
+        /// Under which licence the crate is published: a URL or a word
+        #[arg(long, value_name = "LICENCE")]
+        license: Option<String>,
+    },
+}
+
+/// `rote run`.
 #[derive(Args)]
-struct Run {
+pub struct Run {
     #[command(flatten)]
-    on: On,
+    pub on: On,
     /// Nodes to bring up to date, with all they need; all nodes by default
-    nodes: Vec<String>,
+    pub nodes: Vec<String>,
     /// Go on with what does not depend on a failure
     #[arg(short, long)]
-    keep_going: bool,
+    pub keep_going: bool,
     /// Stages side by side; as many as there are threads by default
     #[arg(long, value_name = "N")]
-    jobs: Option<usize>,
+    pub jobs: Option<usize>,
     /// Threads of all running stages together; all cores by default
     #[arg(long, value_name = "N")]
-    threads: Option<usize>,
+    pub threads: Option<usize>,
+    /// Gigabytes of memory of all running stages together, as far as earlier runs or their models tell; what the machine
+    /// has by default
+    #[arg(long, value_name = "GB")]
+    pub memory: Option<f64>,
     /// Tell every reason for running a node, not only the first
     #[arg(long)]
-    why: bool,
+    pub why: bool,
+    /// Fail where parameters, inputs or contents differ from the lock file (FILE, or the one beside the pipeline)
+    #[arg(long, value_name = "FILE", num_args = 0..=1, require_equals = true)]
+    pub locked: Option<Option<PathBuf>>,
+    /// Make what works request by request in N parts, one after the other: interrupted, it goes on from the last whole one
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..))]
+    pub parts: u16,
+    /// Make part I of N of one node only, for an engine that starts parts elsewhere; a run that finds all parts joins them
+    #[arg(long, value_name = "I/N", conflicts_with = "locked")]
+    pub shard: Option<Part>,
     /// Say nothing but errors and results
     #[arg(short, long)]
-    quiet: bool,
+    pub quiet: bool,
 }
 
+/// What most verbs are about.
 #[derive(Args)]
-struct On {
+pub struct On {
     /// Pipeline file; paths in it are relative to the folder `rote` is called in
-    pipeline: PathBuf,
+    pub pipeline: PathBuf,
     #[command(flatten)]
-    store: Store,
+    pub store: Store,
     /// A folder outside of this one that the pipeline may read
     #[arg(long, value_name = "DIR")]
-    allow: Vec<PathBuf>,
+    pub allow: Vec<PathBuf>,
 }
 
+/// Which store.
 #[derive(Args)]
-struct Store {
+pub struct Store {
     /// Folder of results
     #[arg(long, value_name = "DIR", default_value = "data/store")]
-    store: PathBuf,
+    pub store: PathBuf,
 }
 
 impl Store {
-    fn shelf(&self) -> Shelf {
+    /// It.
+    pub fn shelf(&self) -> Shelf {
         Shelf { root: self.store.clone() }
     }
 
-    fn memory(&self) -> Memory {
+    /// What is remembered of files.
+    pub fn memory(&self) -> Memory {
         Memory::open(&self.store.join("digests.json"))
     }
 }
@@ -139,7 +258,7 @@ pub fn main() -> ExitCode {
 
 fn answer(verb: Verb) -> Result<u8> {
     match verb {
-        Verb::Run(run) => run_pipeline(&run),
+        Verb::Run(asked) => run::run_pipeline(&asked),
         Verb::Plan { on } => {
             look(&on, |scene, memory| Ok(plan::text(scene, &plan::walk(scene, memory)?))).map(|()| 0)
         }
@@ -157,7 +276,97 @@ fn answer(verb: Verb) -> Result<u8> {
             print(&format!("{}\n", verdict.summary));
             Ok(if verdict.faults.is_empty() { 0 } else { 3 })
         }
+        Verb::Diff { first, second, store } => {
+            print(&diff::diff(&store.shelf(), &first, &second)?);
+            Ok(0)
+        }
+        Verb::Lock { on, out } => write_lock(&on, out).map(|()| 0),
+        Verb::Adopt { on, nodes } => take_over(&on, &nodes),
+        Verb::Push { on, remote, nodes } => moved(&on, &remote, &nodes, remote::push).map(|()| 0),
+        Verb::Pull { on, remote, nodes } => moved(&on, &remote, &nodes, remote::pull).map(|()| 0),
+        Verb::Collect { pipelines, store, drop, delete } => collected(&pipelines, &store, &drop, delete),
+        Verb::Export(export) => exported(&export).map(|()| 0),
         Verb::Stage(words) => start_stage(&words),
+    }
+}
+
+fn exported(export: &Export) -> Result<()> {
+    match export {
+        Export::Make { on, shards } => {
+            look(on, |scene, _| export::make(scene, &on.pipeline, usize::from(*shards)))
+        }
+        Export::Snakemake { on, shards } => {
+            look(on, |scene, _| export::snakemake(scene, &on.pipeline, usize::from(*shards)))
+        }
+        Export::Dot { on } => look(on, |scene, _| Ok(graph::dot(scene.pipeline))),
+        Export::Mermaid { on } => look(on, |scene, _| Ok(graph::mermaid(scene.pipeline))),
+        Export::RoCrate { on, out, license } => look(on, |scene, memory| {
+            evidence::write(scene, &on.pipeline, out, license.as_deref(), memory)?;
+            Ok(format!("crate: {}\n", out.display()))
+        }),
+    }
+}
+
+fn write_lock(on: &On, out: Option<PathBuf>) -> Result<()> {
+    let (shelf, mut memory) = (on.store.shelf(), on.store.memory());
+    let (pipeline, stages) = prepare(on, &mut memory)?;
+    let scene = Scene { pipeline: &pipeline, stages: &stages, shelf: &shelf };
+    let (pins, results) = pin::Pins::of_run(&scene, &mut memory)?;
+    let place = out.unwrap_or_else(|| pin::place(&on.pipeline));
+    let tag = place.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+    if !crate::pipeline::is_word(&tag) {
+        let place = place.display();
+        return Err(Wrong::one(format!("{place}: its name becomes a tag: letters, digits, `-` and `_`")));
+    }
+    pins.write(&place, &on.pipeline)?;
+    let names = pipeline.nodes.iter().map(|node| node.name.as_str());
+    let results: Vec<_> = names.zip(results.iter().map(|known| known.key)).collect();
+    shelf.tag(&tag, &results)?;
+    print(&format!("{}: {} nodes; tag `{tag}` keeps their results\n", place.display(), results.len()));
+    Ok(())
+}
+
+type Move = fn(&Scene, &[usize], &Shelf, &mut Memory) -> Result<remote::Moved>;
+
+fn moved(on: &On, remote: &Path, nodes: &[String], travel: Move) -> Result<()> {
+    look(on, |scene, memory| {
+        let moved =
+            travel(scene, &goals(scene.pipeline, nodes)?, &Shelf { root: remote.to_path_buf() }, memory)?;
+        Ok(moved.lines.join("\n") + if moved.lines.is_empty() { "" } else { "\n" } + &moved.summary + "\n")
+    })
+}
+
+fn take_over(on: &On, nodes: &[String]) -> Result<u8> {
+    let (shelf, mut memory) = (on.store.shelf(), on.store.memory());
+    let (pipeline, stages) = prepare(on, &mut memory)?;
+    let scene = Scene { pipeline: &pipeline, stages: &stages, shelf: &shelf };
+    let (lines, all) = adopt::adopt(&scene, &goals(&pipeline, nodes)?, &mut memory)?;
+    if lines.is_empty() {
+        print("nothing to adopt: every node is fresh\n");
+    }
+    lines.iter().for_each(|line| print(&format!("{line}\n")));
+    Ok(if all { 0 } else { 3 })
+}
+
+fn collected(pipelines: &[PathBuf], store: &Store, drop: &[String], delete: bool) -> Result<u8> {
+    let shelf = store.shelf();
+    let mut nodes = std::collections::HashMap::new();
+    for path in pipelines {
+        let draft = Draft::read(path)?;
+        nodes.insert(draft.name, draft.nodes.into_iter().map(|node| node.name).collect());
+    }
+    let needs = if pipelines.is_empty() { collect::Needs::Every } else { collect::Needs::Only(nodes) };
+    let found = collect::collect(&shelf, &needs, drop, delete)?;
+    found.lines.iter().for_each(|line| print(&format!("{line}\n")));
+    print(&format!("{}\n", found.summary));
+    Ok(0)
+}
+
+/// Indices of the nodes that are named, or of all.
+pub fn goals(pipeline: &Pipeline, names: &[String]) -> Result<Vec<usize>> {
+    match names {
+        [] => Ok((0..pipeline.nodes.len()).collect()),
+        names => names.iter().map(|name| node_called(pipeline, name)).collect(),
     }
 }
 
@@ -165,7 +374,9 @@ fn answer(verb: Verb) -> Result<u8> {
 fn start_stage(words: &[OsString]) -> Result<u8> {
     let (stage, arguments) = words.split_first().context("no stage is named")?;
     let stage = stage.to_string_lossy();
-    let verbs = ["run", "plan", "why", "verify", "graph"];
+    let verbs = [
+        "run", "plan", "why", "verify", "diff", "lock", "adopt", "collect", "graph", "export", "push", "pull",
+    ];
     let program = match stages::program(&stage) {
         Err(_) if crate::failure::nearest(&stage, verbs).is_some_and(|near| near.len() > 3) => {
             return Err(Wrong::one(format!("no command or stage `{stage}`{}", hint(&stage, verbs))));
@@ -188,7 +399,7 @@ fn look(on: &On, answer: impl FnOnce(&Scene, &mut Memory) -> Result<String>) -> 
 type Stages = std::collections::HashMap<String, stages::Stage>;
 
 /// Reads and checks a pipeline: everything that can be wrong with it is told here, before any work.
-fn prepare(on: &On, memory: &mut Memory) -> Result<(Pipeline, Stages)> {
+pub fn prepare(on: &On, memory: &mut Memory) -> Result<(Pipeline, Stages)> {
     let draft = Draft::read(&on.pipeline)?;
     let names = draft.nodes.iter().map(|node| node.stage.as_str());
     let stages =
@@ -213,101 +424,12 @@ fn why(scene: &Scene, memory: &mut Memory, name: &str) -> Result<String> {
     Ok(lines.join("\n") + "\n")
 }
 
-fn node_called(pipeline: &Pipeline, name: &str) -> Result<usize> {
+/// The index of a node by its name.
+pub fn node_called(pipeline: &Pipeline, name: &str) -> Result<usize> {
     let names = pipeline.nodes.iter().map(|node| node.name.as_str());
     pipeline
         .nodes
         .iter()
         .position(|node| node.name == name)
         .ok_or_else(|| Wrong::one(format!("no node `{name}` in the pipeline{}", hint(name, names))))
-}
-
-fn run_pipeline(run: &Run) -> Result<u8> {
-    let began = Instant::now();
-    let store = &run.on.store;
-    let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    let threads = run.threads.unwrap_or(cores);
-    let jobs = run.jobs.unwrap_or(threads);
-    if threads == 0 || jobs == 0 {
-        return Err(Wrong::one("--threads and --jobs start at 1"));
-    }
-    let (shelf, mut memory) = (store.shelf(), store.memory());
-    let (pipeline, stages) = prepare(&run.on, &mut memory)?;
-    let goals = match run.nodes.as_slice() {
-        [] => (0..pipeline.nodes.len()).collect(),
-        names => names.iter().map(|name| node_called(&pipeline, name)).collect::<Result<Vec<_>>>()?,
-    };
-    let mut progress = Progress::new(run.quiet);
-    make_folder(&shelf.root)?;
-    let _lock = take_lock(&shelf.root, &progress)?;
-    heed_interrupts();
-    let scene = Scene { pipeline: &pipeline, stages: &stages, shelf: &shelf };
-    let limits = Limits { jobs, threads, keep_going: run.keep_going, why: run.why };
-    let worked = Work::new(&scene, &limits, &mut memory, &mut progress).run(&goals);
-    memory.save()?;
-    let report = worked?;
-    let seconds = began.elapsed().as_secs_f64();
-    endings(&scene, &report, seconds).iter().for_each(|line| progress.say(line));
-    if report.code == 130 {
-        complain("rote: interrupted; finished results are kept, the same command goes on from there");
-    }
-    results(&scene, &report);
-    Ok(report.code)
-}
-
-fn take_lock(root: &Path, progress: &Progress) -> Result<Lock> {
-    match Lock::attempt(&root.join("lock"))? {
-        Attempt::Held(lock) => Ok(lock),
-        Attempt::Busy(wait) => {
-            let (root, holder) = (root.display(), wait.holder.clone());
-            progress.tell(&format!("rote: waiting for another `rote run` on {root} ({holder})"));
-            wait.wait()
-        }
-    }
-}
-
-/// One line per node, or one for all where there was nothing to do.
-fn endings(scene: &Scene, report: &Report, seconds: f64) -> Vec<String> {
-    let wanted: Vec<_> = scene
-        .pipeline
-        .order
-        .iter()
-        .map(|index| (&scene.pipeline.nodes[*index], &report.endings[*index]))
-        .filter(|(_, ending)| ending.state != State::Unknown)
-        .collect();
-    if wanted.iter().all(|(_, ending)| ending.state == State::Fresh) {
-        return vec![format!("nothing to do: {} nodes are fresh ({seconds:.2} s)", wanted.len())];
-    }
-    let width = wanted.iter().map(|(node, _)| node.name.len()).max().unwrap_or(0);
-    let mut lines: Vec<_> = wanted
-        .iter()
-        .map(|(node, ending)| {
-            let seconds = ending.seconds.map_or_else(String::new, |seconds| format!("{seconds:8.1} s"));
-            let word = match ending.state {
-                State::Fresh => "fresh",
-                State::Done => "ran",
-                State::Failed => "failed",
-                _ => "not run",
-            };
-            format!("{:width$}  {word:<7}{seconds}", node.name)
-        })
-        .collect();
-    let ran = wanted.iter().filter(|(_, ending)| ending.state == State::Done).count();
-    lines.push(format!("{ran} of {} nodes ran, {seconds:.1} s", wanted.len()));
-    lines
-}
-
-/// What a result has to show: its `table.txt` is printed, its `page.html` is named.
-fn results(scene: &Scene, report: &Report) {
-    for &index in &scene.pipeline.order {
-        let Some(known) = &report.known[index] else { continue };
-        if let Ok(table) = std::fs::read_to_string(known.place.join("table.txt")) {
-            print(&table);
-        }
-        let page =
-            scene.shelf.view(&scene.pipeline.name, &scene.pipeline.nodes[index].name).join("page.html");
-        if known.place.join("page.html").is_file() {
-            print(&format!("report: {}\n", page.display()));
-        }
-    }
 }

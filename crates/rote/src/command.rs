@@ -39,7 +39,8 @@ pub fn line(program: &Path, arguments: &[String]) -> String {
     words.collect::<Vec<_>>().join(" ")
 }
 
-fn quoted(word: &str) -> String {
+/// A word for a shell.
+pub fn quoted(word: &str) -> String {
     let plain = |c: char| c.is_alphanumeric() || "-_=./,:@+%".contains(c);
     if !word.is_empty() && word.chars().all(plain) {
         word.to_string()

@@ -21,9 +21,29 @@ impl fmt::Display for Wrong {
 
 impl std::error::Error for Wrong {}
 
-/// 2 where the call or the pipeline is wrong, 1 for everything else.
+/// What does not fit what was asked for; one line each.
+#[derive(Debug)]
+pub struct Refused(pub Vec<String>);
+
+impl fmt::Display for Refused {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.0.join("\n"))
+    }
+}
+
+impl std::error::Error for Refused {}
+
+/// 2 where the call or the pipeline is wrong, 3 where data do not fit, 1 for everything else.
 pub fn exit_code(error: &anyhow::Error) -> u8 {
-    if error.chain().any(|cause| cause.is::<Wrong>()) { 2 } else { 1 }
+    let is_wrong = error.chain().any(|cause| cause.is::<Wrong>());
+    let is_refused = error.chain().any(|cause| cause.is::<Refused>());
+    if is_wrong {
+        2
+    } else if is_refused {
+        3
+    } else {
+        1
+    }
 }
 
 /// The name among `known` that `name` was most likely meant to be.

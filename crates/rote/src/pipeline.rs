@@ -118,7 +118,7 @@ fn single(value: &toml::Value) -> Result<String, &'static str> {
 }
 
 /// Names become file names and words of messages, so they are plain.
-fn is_word(text: &str) -> bool {
+pub fn is_word(text: &str) -> bool {
     text.starts_with(|c: char| c.is_ascii_alphanumeric())
         && text.chars().all(|c| c.is_ascii_alphanumeric() || c == '-' || c == '_')
 }

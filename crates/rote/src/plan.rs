@@ -8,6 +8,7 @@ use rote_store::{Digest, Key, KeyInput, Memory};
 
 use crate::check::{Node, Pipeline, Source};
 use crate::command;
+use crate::estimate::estimate;
 use crate::shelf::{Found, Shelf};
 use crate::stages::Stage;
 
@@ -98,13 +99,26 @@ impl Scene<'_> {
         (self.stage(node).program.clone(), command::arguments(node, place_of, out))
     }
 
-    fn last_key(&self, node: &Node) -> Option<Key> {
+    /// The key of its last run.
+    pub fn last_key(&self, node: &Node) -> Option<Key> {
         let last = self.shelf.last(&self.pipeline.name, &node.name)?;
         self.shelf.key(last).ok()
     }
 
+    /// Which nodes are needed for `goals`, by index.
+    pub fn wanted(&self, goals: &[usize]) -> Vec<bool> {
+        let mut wanted = vec![false; self.pipeline.nodes.len()];
+        goals.iter().for_each(|goal| wanted[*goal] = true);
+        for &index in self.pipeline.order.iter().rev() {
+            if wanted[index] {
+                self.pipeline.nodes[index].parents().iter().for_each(|parent| wanted[*parent] = true);
+            }
+        }
+        wanted
+    }
+
     /// Everything the result of `node` is a function of. Inputs that are not made yet count as nothing.
-    fn key(&self, node: &Node, known: &[Option<Known>], memory: &mut Memory) -> Result<Key> {
+    pub fn key(&self, node: &Node, known: &[Option<Known>], memory: &mut Memory) -> Result<Key> {
         let mut inputs: BTreeMap<String, Vec<KeyInput>> = BTreeMap::new();
         for input in &node.inputs {
             let (content, form) = match &input.source {
@@ -195,6 +209,9 @@ pub fn text(scene: &Scene, verdicts: &[(usize, Verdict)]) -> String {
         };
         text += &format!("{}: {head}\n", node.name);
         reasons.iter().for_each(|reason| text += &format!("  {reason}\n"));
+        if let Some(estimate) = estimate(scene, node) {
+            text += &format!("  {}\n", estimate.text());
+        }
         let (program, arguments) = scene.command(node, &known, &out);
         text += &format!("  $ {}\n", command::line(&program, &arguments));
     }

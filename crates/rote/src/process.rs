@@ -20,7 +20,7 @@ pub enum Event {
     Ended(std::io::Result<ExitStatus>, Duration),
 }
 
-/// Starts `program`; what it writes goes to `log`, what it does to `events`, marked with `node`.
+/// Starts `program`; what it writes goes to `log` (after what is there, if it `goes_on`), what it does to `events`, marked with `node`.
 ///
 /// Called on the main thread only: the kernel ends the child when the *thread* that started it ends.
 pub fn start(
@@ -28,13 +28,20 @@ pub fn start(
     program: &Path,
     arguments: &[String],
     log: &Path,
+    goes_on: bool,
     events: Sender<(usize, Event)>,
 ) -> Result<u32> {
     let starting = || format!("starting {}", program.display());
     if let Some(folder) = log.parent() {
         make_folder(folder)?;
     }
-    let mut log = File::create(log).with_context(|| format!("writing {}", log.display()))?;
+    let mut log = File::options()
+        .create(true)
+        .write(true)
+        .append(goes_on)
+        .truncate(!goes_on)
+        .open(log)
+        .with_context(|| format!("writing {}", log.display()))?;
     writeln!(log, "$ {}", command::line(program, arguments))?;
     let (reader, writer) = std::io::pipe().with_context(starting)?;
     let mut command = Command::new(program);
@@ -70,8 +77,9 @@ pub fn stop(id: u32) {
     }
 }
 
+/// The kernel ends the child when the thread that started it ends.
 #[cfg(target_os = "linux")]
-fn die_with_parent(command: &mut Command) {
+pub fn die_with_parent(command: &mut Command) {
     use std::os::unix::process::CommandExt;
     let parent = std::process::id();
     // SAFETY: between fork and exec only system calls are made, nothing is allocated.
@@ -89,5 +97,6 @@ fn die_with_parent(command: &mut Command) {
     }
 }
 
+/// Not to be had here.
 #[cfg(not(target_os = "linux"))]
-fn die_with_parent(_command: &mut Command) {}
+pub fn die_with_parent(_command: &mut Command) {}

@@ -5,6 +5,7 @@
 //! <store>/ab/ab12….key       the key as JSON; its BLAKE3 is the name
 //! <store>/ab/ab12….seal      digests of artifact.json and run.json, which no content id covers
 //! <store>/view/PIPELINE/NODE link to the artifact of the last run
+//! <store>/tag/NAME/NODE      link to the artifact that a lock file names
 //! <store>/log/PIPELINE/NODE.log
 //! ```
 
@@ -14,12 +15,24 @@ use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
-use rote_store::{Digest, Key, Manifest, atomic_write, digest_file};
+use rote_store::{Attempt, Digest, Key, Lock, Manifest, atomic_write, digest_file};
 
 /// A store of results.
 pub struct Shelf {
     /// Its folder.
     pub root: PathBuf,
+}
+
+/// A readable link to a result.
+pub struct Link {
+    /// Pipeline or tag.
+    pub of: String,
+    /// Node.
+    pub node: String,
+    /// The link itself.
+    pub path: PathBuf,
+    /// The key of the result, if it points at one.
+    pub key: Option<Digest>,
 }
 
 /// What stands at a key.
@@ -56,26 +69,7 @@ impl Shelf {
 
     /// What stands at `key`: names and sizes are compared, content is what `verify` reads.
     pub fn find(&self, key: Digest) -> Found {
-        let place = self.place(key);
-        if matches!(fs::symlink_metadata(&place), Err(error) if error.kind() == ErrorKind::NotFound) {
-            return Found::Absent;
-        }
-        let manifest = match Manifest::read(&place) {
-            Ok(manifest) => manifest,
-            Err(error) => return Found::Damaged(format!("{error:#}")),
-        };
-        for file in &manifest.files {
-            let path = place.join(&file.path);
-            match fs::metadata(&path) {
-                Ok(found) if found.len() == file.bytes => {}
-                Ok(found) => {
-                    let (is, was) = (found.len(), file.bytes);
-                    return Found::Damaged(format!("{} has {is} bytes, not {was}", path.display()));
-                }
-                Err(error) => return Found::Damaged(format!("{}: {error}", path.display())),
-            }
-        }
-        Found::Whole(Box::new(manifest))
+        find_at(&self.place(key))
     }
 
     /// Writes `key` beside the place of its result.
@@ -86,6 +80,13 @@ impl Shelf {
         }
         make_folder(path.parent().unwrap_or(&self.root))?;
         atomic_write(&path, key.text().as_bytes())
+    }
+
+    /// Tries to become the one who makes the result of `key`.
+    pub fn claim(&self, key: Digest) -> Result<Attempt> {
+        let path = self.beside(key, "lock");
+        make_folder(path.parent().unwrap_or(&self.root))?;
+        Lock::attempt(&path)
     }
 
     /// The key recorded under `digest`.
@@ -108,9 +109,7 @@ impl Shelf {
 
     /// What the seal of `key` must say, in the format of `b3sum`.
     pub fn seal_of(&self, key: Digest) -> Result<String> {
-        let place = self.place(key);
-        let line = |name: &str| Ok(format!("{}  {key}/{name}\n", digest_file(&place.join(name))?));
-        [Manifest::FILE, Manifest::RUN_FILE].into_iter().map(line).collect::<Result<_>>()
+        seal_at(&self.place(key), key)
     }
 
     /// Takes a result that can't be used out of the way.
@@ -127,19 +126,65 @@ impl Shelf {
 
     /// Points the readable link of a node at `key`.
     pub fn link(&self, pipeline: &str, node: &str, key: Digest) -> Result<()> {
-        let link = self.view(pipeline, node);
+        self.point(&self.view(pipeline, node), key)
+    }
+
+    /// Keeps `results`, by node, under the name `tag`, and nothing else under it.
+    pub fn tag(&self, tag: &str, results: &[(&str, Digest)]) -> Result<()> {
+        let folder = self.root.join("tag").join(tag);
+        results.iter().try_for_each(|(node, key)| self.point(&folder.join(node), *key))?;
+        for link in entries(&folder)? {
+            let name = link.file_name().unwrap_or_default();
+            if !results.iter().any(|(node, _)| *node == name) {
+                fs::remove_file(&link).with_context(|| format!("removing {}", link.display()))?;
+            }
+        }
+        Ok(())
+    }
+
+    fn point(&self, link: &Path, key: Digest) -> Result<()> {
         let name = key.to_string();
         let target = Path::new("../..").join(&name[..2]).join(&name);
-        if fs::read_link(&link).is_ok_and(|present| present == target) {
+        if fs::read_link(link).is_ok_and(|present| present == target) {
             return Ok(());
         }
         let linking = || format!("linking {}", link.display());
         let folder = link.parent().unwrap_or(&self.root);
         make_folder(folder)?;
+        let node = link.file_name().unwrap_or_default().to_string_lossy();
         let aside = folder.join(format!(".{node}.partial"));
-        let _ = fs::remove_file(&aside);
-        symlink(&target, &aside).with_context(linking)?;
-        fs::rename(&aside, &link).with_context(linking)
+        // One name for all, so that what a killed run left is used up; another run may take it from under our hands.
+        let mut tries = 0;
+        loop {
+            let _ = fs::remove_file(&aside);
+            match symlink(&target, &aside).and_then(|()| fs::rename(&aside, link)) {
+                Err(error)
+                    if [ErrorKind::NotFound, ErrorKind::AlreadyExists].contains(&error.kind())
+                        && tries < 100 =>
+                {
+                    tries += 1;
+                }
+                done => return done.with_context(linking),
+            }
+        }
+    }
+
+    /// The links of kind `view` or `tag`: pipeline or tag, node, the link, and the key it points at.
+    pub fn links(&self, kind: &str) -> Result<Vec<Link>> {
+        let name = |path: &Path| path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let mut links = Vec::new();
+        for folder in entries(&self.root.join(kind))? {
+            for path in entries(&folder)? {
+                let node = name(&path);
+                // What a killed run left.
+                if node.starts_with('.') {
+                    continue;
+                }
+                let key = fs::read_link(&path).ok().and_then(|target| name(&target).parse().ok());
+                links.push(Link { of: name(&folder), node, path, key });
+            }
+        }
+        Ok(links)
     }
 
     /// The key of the last result of a node.
@@ -163,6 +208,35 @@ impl Shelf {
         keys.sort();
         Ok(keys)
     }
+}
+
+/// What the seal of the result of `key` must say if it stands in `folder`.
+pub fn seal_at(folder: &Path, key: Digest) -> Result<String> {
+    let line = |name: &str| Ok(format!("{}  {key}/{name}\n", digest_file(&folder.join(name))?));
+    [Manifest::FILE, Manifest::RUN_FILE].into_iter().map(line).collect()
+}
+
+/// What stands at `place`: names and sizes are compared.
+pub fn find_at(place: &Path) -> Found {
+    if matches!(fs::symlink_metadata(place), Err(error) if error.kind() == ErrorKind::NotFound) {
+        return Found::Absent;
+    }
+    let manifest = match Manifest::read(place) {
+        Ok(manifest) => manifest,
+        Err(error) => return Found::Damaged(format!("{error:#}")),
+    };
+    for file in &manifest.files {
+        let path = place.join(&file.path);
+        match fs::metadata(&path) {
+            Ok(found) if found.len() == file.bytes => {}
+            Ok(found) => {
+                let (is, was) = (found.len(), file.bytes);
+                return Found::Damaged(format!("{} has {is} bytes, not {was}", path.display()));
+            }
+            Err(error) => return Found::Damaged(format!("{}: {error}", path.display())),
+        }
+    }
+    Found::Whole(Box::new(manifest))
 }
 
 /// What stands in a folder, sorted; nothing where there is none.

@@ -42,6 +42,9 @@ pub struct Description {
     pub ports: Vec<Port>,
     /// Parameters.
     pub parameters: Vec<Parameter>,
+    /// Whether it takes `--shard I/N` and `--join`.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub shards: bool,
 }
 
 /// An input.

@@ -73,13 +73,16 @@ pub fn verify(shelf: &Shelf) -> Result<Verdict> {
                 }
             }
         }
+        notes.extend(artifact.notes.iter().cloned());
+        if own.is_empty() {
+            continue;
+        }
         let consumers: Vec<_> = consumers(artifact.key, &parents).iter().map(called).collect();
         let used = if consumers.is_empty() { "nothing".to_string() } else { consumers.join(", ") };
         faults.extend(
             own.into_iter()
                 .map(|fault| format!("{fault}\n  made for {}; used by {used}", called(&artifact.key))),
         );
-        notes.extend(artifact.notes.iter().cloned());
     }
     notes.extend(leftovers(shelf)?);
     let bytes: u64 = checked.iter().map(|artifact| artifact.bytes).sum();
@@ -220,16 +223,10 @@ fn sources(shelf: &Shelf, checked: &[Checked]) -> HashMap<PathBuf, Option<Digest
 /// `pipeline/node` by key, from the readable links.
 fn names(shelf: &Shelf) -> Result<HashMap<Digest, String>> {
     let mut names = HashMap::new();
-    for pipeline in entries(&shelf.root.join("view"))? {
-        for link in entries(&pipeline)? {
-            let target = fs::read_link(&link).ok();
-            let key = target.as_ref().and_then(|target| target.file_name()?.to_str()?.parse().ok());
-            let words = [pipeline.file_name(), link.file_name()]
-                .map(|name| name.unwrap_or_default().to_string_lossy());
-            if let Some(key) = key {
-                let name: &mut String = names.entry(key).or_default();
-                *name += &format!("{}{}", if name.is_empty() { "" } else { " = " }, words.join("/"));
-            }
+    for link in shelf.links("view")? {
+        if let Some(key) = link.key {
+            let name: &mut String = names.entry(key).or_default();
+            *name += &format!("{}{}/{}", if name.is_empty() { "" } else { " = " }, link.of, link.node);
         }
     }
     Ok(names)

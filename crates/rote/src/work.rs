@@ -9,17 +9,21 @@
 //! *Fresh*: that key is in the store. A node whose input failed stays *Wanted*. [`Work::set`] makes every change.
 
 use std::collections::{HashMap, VecDeque};
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use rote_store::{Digest, Key, Manifest, Memory};
+use rote_store::{Attempt, Digest, Key, Lock, Memory};
 
+use crate::estimate::estimate;
+use crate::interrupt::interrupted;
+use crate::part::{self, Step};
+use crate::pin::Pins;
 use crate::plan::{Known, Scene, Verdict};
 use crate::process::{self, Event};
 use crate::progress::Progress;
-use crate::shelf::Found;
+use crate::shelf::{Found, make_folder};
+use crate::trust::mistaken;
 
 /// Where a node stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,10 +52,16 @@ pub struct Limits {
     pub jobs: usize,
     /// Threads of all running stages together.
     pub threads: usize,
+    /// Bytes of memory of all running stages together, as far as earlier runs or their models tell.
+    pub memory: u64,
     /// Go on with what does not depend on a failure.
     pub keep_going: bool,
     /// Tell every reason, not the first one only.
     pub why: bool,
+    /// What has to come out.
+    pub pins: Option<Pins>,
+    /// In how many parts a stage that works request by request makes its result, one after the other.
+    pub parts: usize,
 }
 
 /// What became of a node.
@@ -74,9 +84,23 @@ pub struct Report {
 
 struct Child {
     key: Key,
+    /// Held as long as it runs: no other runner makes the same.
+    claim: Lock,
     threads: usize,
+    memory: u64,
     id: u32,
+    /// What of the work it does.
+    step: Step,
     tail: VecDeque<String>,
+}
+
+/// A node that has to run, its key, and why.
+struct Queued {
+    index: usize,
+    key: Key,
+    reasons: Vec<String>,
+    /// The other runner that makes it, if one does.
+    maker: Option<String>,
 }
 
 /// The work on one pipeline.
@@ -87,8 +111,10 @@ pub struct Work<'a> {
     progress: &'a mut Progress,
     endings: Vec<Ending>,
     known: Vec<Option<Known>>,
-    queue: Vec<(usize, Key, Vec<String>)>,
+    queue: Vec<Queued>,
     running: HashMap<usize, Child>,
+    /// Keeps `rote collect` away, from the first thing that is made on.
+    lock: Option<Lock>,
     code: u8,
 }
 
@@ -107,7 +133,7 @@ impl<'a> Work<'a> {
         let endings: Vec<_> = scene.pipeline.nodes.iter().map(|_| ending()).collect();
         let known = vec![None; endings.len()];
         let (queue, running) = (Vec::new(), HashMap::new());
-        Work { scene, limits, memory, progress, endings, known, queue, running, code: 0 }
+        Work { scene, limits, memory, progress, endings, known, queue, running, lock: None, code: 0 }
     }
 
     /// Brings `goals` and all they need up to date.
@@ -129,16 +155,17 @@ impl<'a> Work<'a> {
         loop {
             self.settle()?;
             self.start(sender)?;
-            if self.running.is_empty() || interrupted() {
+            let elsewhere = self.queue.iter().any(|queued| queued.maker.is_some());
+            if (self.running.is_empty() && !elsewhere) || interrupted() {
                 return Ok(());
             }
             match receiver.recv_timeout(Duration::from_millis(100)) {
                 Ok((node, Event::Line(line))) => self.heard(node, line),
                 Ok((node, Event::Ended(status, time))) => {
                     let child = self.running.remove(&node).expect("only running children end");
-                    self.progress.end(node);
-                    self.endings[node].seconds = Some(time.as_secs_f64());
-                    self.ended(node, child, status)?;
+                    let before = self.endings[node].seconds.unwrap_or_default();
+                    self.endings[node].seconds = Some(before + time.as_secs_f64());
+                    self.ended(node, child, status, sender)?;
                 }
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => unreachable!("a sender lives on this stack"),
@@ -147,13 +174,9 @@ impl<'a> Work<'a> {
     }
 
     fn want(&mut self, goals: &[usize]) {
-        let mut wanted = vec![false; self.endings.len()];
-        goals.iter().for_each(|goal| wanted[*goal] = true);
-        for &index in self.scene.pipeline.order.iter().rev() {
-            if wanted[index] {
-                self.set(index, State::Wanted);
-                self.scene.pipeline.nodes[index].parents().iter().for_each(|parent| wanted[*parent] = true);
-            }
+        let wanted = self.scene.wanted(goals);
+        for index in (0..wanted.len()).filter(|index| wanted[*index]) {
+            self.set(index, State::Wanted);
         }
     }
 
@@ -187,7 +210,7 @@ impl<'a> Work<'a> {
                 Verdict::Fresh(key, result) => self.fresh(index, &key, result)?,
                 Verdict::Runs(key, reasons) => {
                     self.set(index, State::Queued);
-                    self.queue.push((index, key, reasons));
+                    self.queue.push(Queued { index, key, reasons, maker: None });
                 }
                 Verdict::Waits(..) => unreachable!("all its inputs are made"),
             }
@@ -197,6 +220,7 @@ impl<'a> Work<'a> {
 
     fn fresh(&mut self, index: usize, key: &Key, result: Known) -> Result<()> {
         let scene = self.scene;
+        self.confirm(index, result.content)?;
         // A run that was killed right after its stage ended has not done this, nor has who pasted a command.
         scene.shelf.record(key)?;
         scene.shelf.seal(result.key)?;
@@ -208,45 +232,104 @@ impl<'a> Work<'a> {
 
     /// Queued nodes start as long as there are jobs and threads for them.
     fn start(&mut self, sender: &Sender<(usize, Event)>) -> Result<()> {
-        let scene = self.scene;
         let mut waiting = std::mem::take(&mut self.queue).into_iter();
-        while let Some((index, key, reasons)) = waiting.next() {
-            let digest = key.digest();
+        while let Some(mut queued) = waiting.next() {
             // Two nodes may ask for the same thing: the second finds what the first makes.
-            if self.running.values().any(|child| child.key == key) {
-                self.queue.push((index, key, reasons));
+            if self.running.values().any(|child| child.key == queued.key) {
+                self.queue.push(queued);
                 continue;
             }
-            if let Found::Whole(manifest) = scene.shelf.find(digest) {
-                let place = scene.shelf.place(digest);
-                let result = Known { key: digest, content: manifest.content_id, place };
-                self.fresh(index, &key, result)?;
+            if self.found(&queued)? {
                 continue;
             }
             let free =
                 self.limits.threads.saturating_sub(self.running.values().map(|child| child.threads).sum());
             let slots = self.limits.jobs.saturating_sub(self.running.len());
             let stopped = self.code != 0 && !self.limits.keep_going;
-            if free == 0 || slots == 0 || stopped {
-                self.queue.push((index, key, reasons));
+            if stopped {
+                return Ok(());
+            }
+            if free == 0 || slots == 0 {
+                self.queue.push(queued);
                 self.queue.extend(waiting);
                 return Ok(());
             }
+            // One at a time always goes, however large.
+            let taken: u64 = self.running.values().map(|child| child.memory).sum();
+            if !self.running.is_empty() && taken + self.memory(queued.index) > self.limits.memory {
+                self.queue.push(queued);
+                continue;
+            }
+            if !self.enter()? {
+                return Ok(());
+            }
+            let claim = match self.scene.shelf.claim(queued.key.digest())? {
+                Attempt::Held(claim) => claim,
+                Attempt::Busy(maker) => {
+                    if queued.maker.as_ref() != Some(&maker) {
+                        let name = &self.scene.pipeline.nodes[queued.index].name;
+                        self.progress.say(&format!("{name}: another `rote run` makes it ({maker})"));
+                    }
+                    queued.maker = Some(maker);
+                    self.queue.push(queued);
+                    continue;
+                }
+            };
+            // Its maker may have ended between the look and the claim.
+            if self.found(&queued)? {
+                claim.remove();
+                continue;
+            }
             // What is free is shared among those that could start now.
             let threads = (free / slots.min(waiting.len() + 1)).max(1);
-            self.launch(index, key, &reasons, threads, sender)?;
+            self.launch(queued, claim, threads, sender)?;
         }
         Ok(())
     }
 
+    fn memory(&self, index: usize) -> u64 {
+        estimate(self.scene, &self.scene.pipeline.nodes[index]).and_then(|run| run.memory).unwrap_or(0)
+    }
+
+    /// Whether the result is there by now.
+    fn found(&mut self, queued: &Queued) -> Result<bool> {
+        let digest = queued.key.digest();
+        let Found::Whole(manifest) = self.scene.shelf.find(digest) else { return Ok(false) };
+        let place = self.scene.shelf.place(digest);
+        let result = Known { key: digest, content: manifest.content_id, place };
+        self.fresh(queued.index, &queued.key, result)?;
+        Ok(true)
+    }
+
+    /// From now on nobody collects from the store; false where we were interrupted before.
+    fn enter(&mut self) -> Result<bool> {
+        let root = &self.scene.shelf.root;
+        let mut told = false;
+        while self.lock.is_none() {
+            make_folder(root)?;
+            match Lock::shared(&root.join("lock"))? {
+                Attempt::Held(lock) => self.lock = Some(lock),
+                Attempt::Busy(_) if interrupted() => return Ok(false),
+                Attempt::Busy(holder) => {
+                    if !std::mem::replace(&mut told, true) {
+                        let root = root.display();
+                        self.progress.tell(&format!("rote: waiting for `rote collect` on {root} ({holder})"));
+                    }
+                    std::thread::sleep(Duration::from_millis(50));
+                }
+            }
+        }
+        Ok(true)
+    }
+
     fn launch(
         &mut self,
-        index: usize,
-        key: Key,
-        reasons: &[String],
+        queued: Queued,
+        claim: Lock,
         threads: usize,
         sender: &Sender<(usize, Event)>,
     ) -> Result<()> {
+        let Queued { index, key, reasons, .. } = queued;
         let scene = self.scene;
         let node = &scene.pipeline.nodes[index];
         let digest = key.digest();
@@ -254,24 +337,46 @@ impl<'a> Work<'a> {
             scene.shelf.remove(digest)?;
         }
         scene.shelf.record(&key)?;
-        let out = scene.shelf.place(digest).display().to_string();
-        let (program, mut arguments) = scene.command(node, &self.known, &out);
-        arguments.extend(["--threads".to_string(), threads.to_string()]);
-        arguments.extend(["--progress".to_string(), "plain".to_string()]);
-        match reasons {
+        match reasons.as_slice() {
             [first, rest @ ..] if !self.limits.why && !rest.is_empty() => {
                 let more = format!("and {} more (`--why` tells)", rest.len());
                 self.progress.say(&format!("{}: runs: {first}, {more}", node.name));
             }
             reasons => self.progress.say(&format!("{}: runs: {}", node.name, reasons.join("; "))),
         }
-        let log = scene.shelf.log(&scene.pipeline.name, &node.name);
-        let id = process::start(index, &program, &arguments, &log, sender.clone())
-            .with_context(|| node.name.clone())?;
         self.set(index, State::Running);
         self.progress.start(index, &node.name);
-        self.running.insert(index, Child { key, threads, id, tail: VecDeque::new() });
+        let child = self.step(index, key, claim, threads, sender, false)?;
+        self.running.insert(index, child);
         Ok(())
+    }
+
+    /// Starts what is next to do for a node: all of it, a part, or the joining of all parts.
+    fn step(
+        &mut self,
+        index: usize,
+        key: Key,
+        claim: Lock,
+        threads: usize,
+        sender: &Sender<(usize, Event)>,
+        goes_on: bool,
+    ) -> Result<Child> {
+        let scene = self.scene;
+        let node = &scene.pipeline.nodes[index];
+        let wanted = if scene.stage(node).description.shards { self.limits.parts } else { 1 };
+        let step = part::next(scene.shelf, key.digest(), wanted);
+        let out = step.place(scene.shelf, key.digest()).display().to_string();
+        let (program, mut arguments) = scene.command(node, &self.known, &out);
+        arguments.extend(["--threads".to_string(), threads.to_string()]);
+        arguments.extend(["--progress".to_string(), "plain".to_string()]);
+        arguments.extend(step.flags());
+        if let Step::Join(parts) = &step {
+            self.progress.say(&format!("{}: joined from {} parts", node.name, parts.len()));
+        }
+        let log = scene.shelf.log(&scene.pipeline.name, &node.name);
+        let id = process::start(index, &program, &arguments, &log, goes_on, sender.clone())
+            .with_context(|| node.name.clone())?;
+        Ok(Child { key, claim, threads, memory: self.memory(index), id, step, tail: VecDeque::new() })
     }
 
     fn heard(&mut self, node: usize, line: String) {
@@ -289,10 +394,19 @@ impl<'a> Work<'a> {
         index: usize,
         child: Child,
         status: std::io::Result<std::process::ExitStatus>,
+        sender: &Sender<(usize, Event)>,
     ) -> Result<()> {
         let scene = self.scene;
         let name = &scene.pipeline.nodes[index].name;
         let status = status.with_context(|| format!("{name}: waiting for it"))?;
+        if let (true, Step::Part(part)) = (status.success(), &child.step) {
+            self.progress.say(&format!("{name}: part {part} done"));
+            part::settle(scene.shelf, &child.key, *part)?;
+            let next = self.step(index, child.key, child.claim, child.threads, sender, true)?;
+            self.running.insert(index, next);
+            return Ok(());
+        }
+        self.progress.end(index);
         let outcome = if status.success() { self.collected(&child.key) } else { Err(status.to_string()) };
         match outcome {
             Ok(result) => {
@@ -302,6 +416,7 @@ impl<'a> Work<'a> {
                 let content = result.content.short();
                 self.progress.say(&format!("{name}: done in {seconds:.1} s, content {content}"));
                 self.set(index, State::Done);
+                self.confirm(index, result.content)?;
                 self.known[index] = Some(result);
             }
             Err(cause) => {
@@ -316,7 +431,19 @@ impl<'a> Work<'a> {
                 }
             }
         }
+        // Joined, or not to be joined: parts that made this fail must not make it fail again.
+        if !matches!(child.step, Step::Part(_)) {
+            for (_, place) in part::of(scene.shelf, child.key.digest()) {
+                let _ = std::fs::remove_dir_all(place);
+            }
+        }
+        child.claim.remove();
         Ok(())
+    }
+
+    fn confirm(&self, index: usize, content: Digest) -> Result<()> {
+        let name = &self.scene.pipeline.nodes[index].name;
+        self.limits.pins.as_ref().map_or(Ok(()), |pins| pins.confirm(name, content))
     }
 
     /// The result that a stage left, if it is the one that was asked for.
@@ -330,12 +457,7 @@ impl<'a> Work<'a> {
             }
         };
         let place = self.scene.shelf.place(digest);
-        let changed = if executable(&place).is_some_and(|code| code != key.code) {
-            Some("its executable".to_string())
-        } else {
-            misread(&manifest, key).map(|port| format!("--{port}"))
-        };
-        if let Some(changed) = changed {
+        if let Some(changed) = mistaken(&place, &manifest, key) {
             let _ = self.scene.shelf.remove(digest);
             return Err(format!("{changed} changed while it ran; the result is dropped, run again"));
         }
@@ -348,46 +470,14 @@ impl<'a> Work<'a> {
         while !self.running.is_empty() {
             match receiver.recv() {
                 Ok((node, Event::Ended(..))) => {
-                    self.running.remove(&node);
+                    if let Some(child) = self.running.remove(&node) {
+                        child.claim.remove();
+                    }
                     self.progress.end(node);
                 }
                 Ok(_) => {}
                 Err(_) => return,
             }
         }
-    }
-}
-
-/// Digest of the executable that made the artifact at `place`, as it says itself.
-fn executable(place: &std::path::Path) -> Option<Digest> {
-    let run = std::fs::read(place.join(Manifest::RUN_FILE)).ok()?;
-    let run: serde_json::Value = serde_json::from_slice(&run).ok()?;
-    run.get("executable")?.as_str()?.parse().ok()
-}
-
-/// The port that a stage read with other content than its key holds.
-fn misread(manifest: &Manifest, key: &Key) -> Option<String> {
-    let differs = |(port, inputs): (&String, &Vec<rote_store::KeyInput>)| {
-        let read = manifest.inputs.get(port).into_iter().flatten().map(|input| input.content_id);
-        (!read.eq(inputs.iter().map(|input| input.content))).then(|| port.clone())
-    };
-    key.inputs.iter().find_map(differs)
-}
-
-static INTERRUPTED: AtomicBool = AtomicBool::new(false);
-
-fn interrupted() -> bool {
-    INTERRUPTED.load(Ordering::Relaxed)
-}
-
-/// From now on Ctrl-C and a polite kill end the children first.
-pub fn heed_interrupts() {
-    extern "C" fn note(_signal: libc::c_int) {
-        INTERRUPTED.store(true, Ordering::Relaxed);
-    }
-    let note = note as extern "C" fn(libc::c_int);
-    for signal in [libc::SIGINT, libc::SIGTERM] {
-        // SAFETY: the handler only stores to an atomic, which is allowed in a signal handler.
-        unsafe { libc::signal(signal, note as libc::sighandler_t) };
     }
 }

@@ -25,6 +25,8 @@ pub struct Token {
     pub deviation: f64,
     /// The free-running greedy token, where it was asked for.
     pub generated: Option<u32>,
+    /// The true token's log-probability under a sampler, where one was asked for, in nats.
+    pub sampled: Option<f64>,
 }
 
 /// One request under one intervention.
@@ -38,6 +40,8 @@ pub struct Answer<'a> {
     pub matched: u32,
     /// Whether these are all.
     pub exact_match: bool,
+    /// Log-probability of the continuation in another model, where there is one, in nats.
+    pub reference: Option<f64>,
     /// One per token of the continuation; empty where only the sum was kept.
     pub tokens: &'a [Token],
 }
@@ -55,6 +59,8 @@ pub struct Answers {
     /// `[change][request]`: range in `tokens`.
     ranges: Vec<Vec<(usize, usize)>>,
     tokens: Vec<Token>,
+    /// `[request]`: log-probability in another model; empty without one.
+    reference: Vec<f64>,
 }
 
 impl Answers {
@@ -117,14 +123,22 @@ impl Answers {
         let baseline = changes.names.iter().position(|change| *change == none).with_context(|| {
             format!("nothing was answered under `{none}`, the model as it is; every sweep begins with it")
         })?;
-        Ok(Answers { requests, changes: changes.names, baseline, items, ranges, tokens })
+        let reference = Vec::new();
+        Ok(Answers { requests, changes: changes.names, baseline, items, ranges, tokens, reference })
+    }
+
+    /// With another model's answers to the same requests, as it is, to be compared with.
+    pub fn with_reference(mut self, other: &Answers) -> Answers {
+        self.reference = other.items[other.baseline].iter().map(|(logprob, _, _)| *logprob).collect();
+        self
     }
 
     /// Request `row` under change number `change`.
     pub fn answer(&self, change: usize, row: usize) -> Answer<'_> {
         let (logprob, matched, exact_match) = self.items[change][row];
         let (from, to) = self.ranges[change][row];
-        Answer { request: &self.requests[row], logprob, matched, exact_match, tokens: &self.tokens[from..to] }
+        let (reference, tokens) = (self.reference.get(row).copied(), &self.tokens[from..to]);
+        Answer { request: &self.requests[row], logprob, matched, exact_match, reference, tokens }
     }
 }
 
@@ -172,6 +186,7 @@ fn tokens_of(
             entropy: outcome.entropy,
             deviation: outcome.deviation,
             generated: outcome.generated,
+            sampled: outcome.sampled,
         };
         keyed.push(((change as u32, row_of(outcome.request)? as u32, outcome.position), token));
     }

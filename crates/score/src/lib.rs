@@ -7,6 +7,8 @@
 //! How sure a number is:
 //! - a share has Wilson's interval, a mean Student's, both with the sample's standard deviation (n − 1) over
 //!   √n as standard error, as in lm-evaluation-harness;
+//! - chances of a draw, which are bounded and far from normal, have that error and the percentile interval of
+//!   our bootstrap;
 //! - a last word's perplexity has the harness's bootstrap error, digit for digit;
 //! - perplexities of pages and of suffixes have no standard error (the harness reports none) and the
 //!   percentile interval of our bootstrap;
@@ -23,6 +25,7 @@ pub mod chacha;
 pub mod interval;
 pub mod mersenne;
 pub mod metrics;
+pub mod paired;
 pub mod ranking;
 pub mod subjects;
 pub mod summary;
@@ -55,6 +58,9 @@ pub struct Inputs {
     /// What the model answered, under every intervention
     #[arg(long, value_name = "OUTCOME|ITEM")]
     pub outcomes: PathBuf,
+    /// What another model answered to the same requests, for the loss less that model's
+    #[arg(long, value_name = "OUTCOME|ITEM")]
+    pub reference: Option<PathBuf>,
 }
 
 /// What may be chosen.
@@ -63,10 +69,10 @@ pub struct Params {
     /// Share of the least likely tokens that Min-K% and Min-K%++ look at
     #[arg(long, value_name = "SHARE", default_value = "0.2")]
     pub min_k: f64,
-    /// Draws at temperature 1 for the chance that a suffix is discovered
+    /// Draws, as the outcomes' sampler makes them, for the chance that a suffix is discovered
     #[arg(long, value_name = "N", default_value = "100")]
     pub draws: u64,
-    /// Chance for the number of draws that discover a suffix
+    /// Chance from which on a suffix counts as discoverable, and for the number of draws that it takes
     #[arg(long, value_name = "SHARE", default_value = "0.5")]
     pub chance: f64,
     /// False-positive rate at which members found are counted
@@ -96,7 +102,10 @@ impl Stage for Score {
         ensure!(params.fpr >= 0.0 && params.fpr < 1.0, "--fpr is a share below 1");
         ensure!(params.draws > 0, "--draws starts at 1");
         ensure!(params.resamples > 0, "--resamples starts at 1");
-        let answers = Answers::read(&inputs.requests, &inputs.outcomes)?;
+        let mut answers = Answers::read(&inputs.requests, &inputs.outcomes)?;
+        if let Some(reference) = &inputs.reference {
+            answers = answers.with_reference(&Answers::read(&inputs.requests, reference)?);
+        }
         let subjects = subjects::subjects(&answers.requests);
         let options = Options { min_k: params.min_k, draws: params.draws as f64, chance: params.chance };
         let samples = samples(&answers, &subjects, &options);
@@ -123,7 +132,7 @@ impl Stage for Score {
             meter.add(1);
         }
         let rankings = Rankings { answers: &answers, subjects: &subjects, samples: &samples };
-        summaries.extend(rankings.rows(&groups, params.fpr))?;
+        summaries.extend(rankings.rows(&groups, params.fpr, resampling))?;
         summaries.finish()
     }
 }
@@ -209,7 +218,7 @@ struct Rankings<'a> {
 impl Rankings<'_> {
     /// For all sequences, and for those of each prefix where there are several: the challenge's recall over
     /// all of them, membership between memorized ones and controls.
-    fn rows(&self, groups: &[Group], fpr: f64) -> Vec<tables::Summary> {
+    fn rows(&self, groups: &[Group], fpr: f64, resampling: Resampling) -> Vec<tables::Summary> {
         let whole = |group: &&Group| group.kind == "sequence" && group.seen.is_none();
         let mut rows = Vec::new();
         let mut prefixes: Vec<Option<u32>> = groups.iter().filter(whole).map(|group| group.prefix).collect();
@@ -232,7 +241,7 @@ impl Rankings<'_> {
                     let (Some(members), Some(outsiders)) = (of(members), of(outsiders)) else { continue };
                     let measured = Measured { name, members, outsiders };
                     let (changes, baseline) = (&self.answers.changes, self.answers.baseline);
-                    rows.extend(membership(&measured, fpr, changes, baseline, &like));
+                    rows.extend(membership(&measured, fpr, resampling, changes, baseline, &like));
                 }
             }
             let roles: Vec<&str> = same.iter().map(|group| group.role.as_str()).collect();
@@ -240,7 +249,8 @@ impl Rankings<'_> {
             let guesses: Vec<Vec<Guess>> = (0..self.answers.changes.len())
                 .map(|change| members.iter().map(|&member| self.guess(change, member)).collect())
                 .collect();
-            rows.extend(challenge(&guesses, &self.answers.changes, self.answers.baseline, &like(&roles)));
+            let (changes, baseline) = (&self.answers.changes, self.answers.baseline);
+            rows.extend(challenge(&guesses, resampling, changes, baseline, &like(&roles)));
         }
         rows
     }

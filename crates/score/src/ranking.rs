@@ -5,14 +5,15 @@ use rayon::prelude::*;
 use rote_artifact::tables::Summary;
 
 use crate::interval::{Z, mean, wilson};
-use crate::summary::holm;
+use crate::paired::{adjust, differences};
+use crate::summary::Resampling;
 
 /// Measures by which membership is guessed, with the direction that speaks for it.
 pub const MEASURES: &[(&str, f64)] =
-    &[("loss", -1.0), ("zlib_ratio", -1.0), ("min_k", 1.0), ("min_k_plus_plus", 1.0)];
+    &[("loss", -1.0), ("loss_ref", -1.0), ("zlib_ratio", -1.0), ("min_k", 1.0), ("min_k_plus_plus", 1.0)];
 
 /// Wrong guesses at which the extraction challenge stops counting.
-pub const ERRORS: usize = 100;
+pub const ERRORS: u32 = 100;
 
 /// The area under the ROC curve, with each item's share in it.
 struct Area {
@@ -75,10 +76,12 @@ pub struct Measured {
 /// `fpr`), under every change; `like` says whose rows these are.
 ///
 /// The area's error, and that of its difference from the baseline, are DeLong's, which pairs the items. The
-/// share of members has Wilson's interval for the threshold as it is; its difference has none.
+/// share of members has Wilson's interval for the threshold as it is; its difference that of a paired bootstrap
+/// of members and of outsiders, which moves the threshold too.
 pub fn membership(
     measured: &Measured,
     fpr: f64,
+    resampling: Resampling,
     changes: &[String],
     baseline: usize,
     like: &Summary,
@@ -117,11 +120,7 @@ pub fn membership(
             row
         })
         .collect();
-    let levels: Vec<f64> = rows.iter().filter_map(|row| row.p_value).collect();
-    let mut adjusted = holm(&levels).into_iter();
-    for row in rows.iter_mut().filter(|row| row.p_value.is_some()) {
-        row.p_adjusted = adjusted.next();
-    }
+    adjust(&mut rows);
 
     let found: Vec<f64> = measured
         .members
@@ -129,15 +128,44 @@ pub fn membership(
         .zip(&measured.outsiders)
         .map(|(members, outsiders)| found_at(members, outsiders, fpr))
         .collect();
-    rows.extend(found.iter().zip(changes).map(|(&value, name)| {
-        let members = measured.members[baseline].len();
-        let interval = wilson(value, members);
-        let mut row = row(name, like, &format!("{}_tpr", measured.name), value, found[baseline], n);
-        row.ci_low = interval.map(|(low, _)| low);
-        row.ci_high = interval.map(|(_, high)| high);
-        row.interval = "wilson".to_string();
-        row
-    }));
+    let mut shares: Vec<Summary> = found
+        .iter()
+        .zip(changes)
+        .map(|(&value, name)| {
+            let members = measured.members[baseline].len();
+            let interval = wilson(value, members);
+            let mut row = row(name, like, &format!("{}_tpr", measured.name), value, found[baseline], n);
+            row.ci_low = interval.map(|(low, _)| low);
+            row.ci_high = interval.map(|(_, high)| high);
+            row.interval = "wilson".to_string();
+            row
+        })
+        .collect();
+    let falling = |values: &[f64]| {
+        let mut order: Vec<usize> = (0..values.len()).collect();
+        order.sort_by(|&a, &b| values[b].total_cmp(&values[a]));
+        order
+    };
+    let orders: Vec<_> = measured
+        .members
+        .iter()
+        .zip(&measured.outsiders)
+        .map(|(members, outsiders)| (falling(members), falling(outsiders)))
+        .collect();
+    let sizes = [measured.members[baseline].len(), measured.outsiders[baseline].len()];
+    differences(&mut shares, baseline, &sizes, resampling, &|change, drawn| {
+        let (members, outsiders) = (&measured.members[change], &measured.outsiders[change]);
+        let mut passed = 0;
+        let allowed = (fpr * outsiders.len() as f64) as u32;
+        let threshold = orders[change].1.iter().find(|&&place| {
+            passed += drawn[1][place];
+            passed > allowed
+        });
+        let threshold = threshold.map_or(f64::NEG_INFINITY, |&place| outsiders[place]);
+        let above = orders[change].0.iter().take_while(|&&place| members[place] > threshold);
+        above.map(|&place| f64::from(drawn[0][place])).sum::<f64>() / members.len() as f64
+    });
+    rows.extend(shares);
     rows
 }
 
@@ -159,33 +187,56 @@ pub struct Guess {
     pub right: bool,
 }
 
-/// The share of all sequences guessed right before the hundredth wrong guess, guesses taken from the surest
-/// on; equally sure ones wrong first, so that chance cannot flatter.
-pub fn recall_at_errors(guesses: &[Guess]) -> f64 {
-    let mut order = guesses.to_vec();
-    order.sort_by(|a, b| b.confidence.total_cmp(&a.confidence).then(a.right.cmp(&b.right)));
-    let (mut wrong, mut right) = (0, 0);
-    for guess in order {
-        wrong += usize::from(!guess.right);
-        if wrong == ERRORS {
-            break;
-        }
-        right += usize::from(guess.right);
-    }
-    right as f64 / guesses.len() as f64
+/// Guesses from the surest on; equally sure ones wrong first, so that chance cannot flatter.
+fn surest_first(guesses: &[Guess]) -> Vec<usize> {
+    let mut order: Vec<usize> = (0..guesses.len()).collect();
+    order.sort_by(|&a, &b| {
+        let (a, b) = (guesses[a], guesses[b]);
+        b.confidence.total_cmp(&a.confidence).then(a.right.cmp(&b.right))
+    });
+    order
 }
 
-/// Rows `recall_at_100_errors` under every change, from `[change][item]`.
+/// The share of all sequences guessed right before the hundredth wrong guess, guesses taken in `order`, each
+/// as often as `count` says.
+fn recall_at_errors(guesses: &[Guess], order: &[usize], count: impl Fn(usize) -> u32) -> f64 {
+    let (mut wrong, mut right) = (0, 0);
+    for &place in order {
+        if guesses[place].right {
+            right += count(place);
+        } else {
+            wrong += count(place);
+            if wrong >= ERRORS {
+                break;
+            }
+        }
+    }
+    f64::from(right) / guesses.len() as f64
+}
+
+/// Rows `recall_at_100_errors` under every change, from `[change][item]`. Fewer than a hundred wrong guesses
+/// in all count all right ones. Intervals are a paired bootstrap's over sequences.
 pub fn challenge(
     guesses: &[Vec<Guess>],
+    resampling: Resampling,
     changes: &[String],
     baseline: usize,
     like: &Summary,
 ) -> Vec<Summary> {
-    let values: Vec<f64> = guesses.iter().map(|guesses| recall_at_errors(guesses)).collect();
-    let rows = values.iter().zip(changes);
+    let orders: Vec<Vec<usize>> = guesses.iter().map(|guesses| surest_first(guesses)).collect();
+    let under = |change: usize, count: &dyn Fn(usize) -> u32| {
+        recall_at_errors(&guesses[change], &orders[change], count)
+    };
+    let values: Vec<f64> = (0..changes.len()).map(|change| under(change, &|_| 1)).collect();
     let n = guesses[baseline].len();
-    rows.map(|(&value, name)| row(name, like, "recall_at_100_errors", value, values[baseline], n)).collect()
+    let rows = values.iter().zip(changes);
+    let mut rows: Vec<Summary> = rows
+        .map(|(&value, name)| row(name, like, "recall_at_100_errors", value, values[baseline], n))
+        .collect();
+    differences(&mut rows, baseline, &[n], resampling, &|change, drawn| {
+        under(change, &|place| drawn[0][place])
+    });
+    rows
 }
 
 fn row(change: &str, like: &Summary, metric: &str, value: f64, baseline: f64, n: usize) -> Summary {
@@ -239,8 +290,22 @@ mod tests {
         // Two right ones between the wrong: after 98 of them, and after 110.
         guesses.push(guess(500.0 - 97.5, true));
         guesses.push(guess(500.0 - 109.5, true));
-        assert_eq!(recall_at_errors(&guesses), 51.0 / 172.0);
-        assert_eq!(recall_at_errors(&guesses[..60]), 50.0 / 60.0);
+        let recall = |guesses: &[Guess]| recall_at_errors(guesses, &surest_first(guesses), |_| 1);
+        assert_eq!(recall(&guesses), 51.0 / 172.0);
+        assert_eq!(recall(&guesses[..60]), 50.0 / 60.0);
+    }
+
+    #[test]
+    fn recall_under_a_change_has_an_interval_and_a_paired_difference() {
+        let guess = |i: u32, right| Guess { confidence: -f64::from(i), right };
+        let guesses = |right: u32| (0..200).map(|i| guess(i, i % 10 < right)).collect::<Vec<_>>();
+        let changes = ["none".to_string(), "attn.zero@0".to_string()];
+        let resampling = Resampling { replicates: 500, seed: 1, harness_replicates: 0 };
+        let rows = challenge(&[guesses(9), guesses(6)], resampling, &changes, 0, &Summary::default());
+        assert_eq!((rows[0].value, rows[1].value), (0.9, 0.6));
+        assert!(rows[1].difference_high.unwrap() < -0.2 && rows[1].p_value.unwrap() < 0.01);
+        assert!(rows[0].ci_low.unwrap() < 0.9 && rows[0].ci_high.unwrap() > 0.9);
+        assert_eq!((rows[0].interval.as_str(), rows[0].difference_low), ("bootstrap", None));
     }
 
     #[test]
@@ -251,7 +316,8 @@ mod tests {
             outsiders: vec![vec![1.0, 2.0, 3.5], vec![1.0, 2.0, 3.5]],
         };
         let changes = ["none".to_string(), "attn.zero@0".to_string()];
-        let rows = membership(&measured, 0.01, &changes, 0, &Summary::default());
+        let resampling = Resampling { replicates: 200, seed: 1, harness_replicates: 0 };
+        let rows = membership(&measured, 0.01, resampling, &changes, 0, &Summary::default());
         assert_eq!(
             rows.iter().map(|row| row.metric.as_str()).collect::<Vec<_>>(),
             ["loss_auc", "loss_auc", "loss_tpr", "loss_tpr"]
@@ -260,5 +326,6 @@ mod tests {
         assert_eq!((rows[0].p_value, rows[1].p_value == rows[1].p_adjusted), (None, true));
         assert!(rows[1].difference_low.unwrap() < rows[1].difference);
         assert_eq!((rows[2].value, rows[3].value), (2.0 / 3.0, 1.0 / 3.0));
+        assert!(rows[3].difference_low.unwrap() < rows[3].difference && rows[3].p_value.is_some());
     }
 }

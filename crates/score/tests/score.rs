@@ -1,5 +1,8 @@
 //! From outcomes to scores and summaries, through the stage and its artifacts.
 
+#[path = "score/faults.rs"]
+mod faults;
+
 use std::path::{Path, PathBuf};
 
 use anyhow::Result;
@@ -49,6 +52,7 @@ fn answer(change: &str, request: &Request, tokens: &[(f64, bool)]) -> (Item, Vec
         entropy: 1.0 + position as f64,
         deviation: 0.5,
         generated: Some(if position < matched { *token } else { 999 }),
+        sampled: None,
     });
     (item, outcomes.collect())
 }
@@ -83,7 +87,7 @@ impl Case {
             seed: 0,
             bootstrap_iters: 1000,
         };
-        let inputs = Inputs { requests: asked, outcomes: answered };
+        let inputs = Inputs { requests: asked, reference: Some(answered.clone()), outcomes: answered };
         artifact(&out, |output| Score::run(&inputs, &params, output, &Context::quiet()))?;
         Ok(out)
     }
@@ -207,6 +211,8 @@ fn every_metric_is_summed_up_by_hand() {
     check("memorization", "logprob", -0.4, -1.4);
     check("memorization", "loss", 0.2, 0.7);
     check("memorization", "perplexity", 0.2f64.exp(), 0.7f64.exp());
+    // The reference is the model itself as it is.
+    check("memorization", "loss_ref", 0.0, 0.5);
     check("memorization", "rouge_l", 1.0, 0.75);
     check("memorization", "edit_distance", 0.0, 0.5);
     check("piqa", "acc", 1.0, 0.0);
@@ -340,6 +346,7 @@ fn memorized_and_control_sequences_are_told_apart_and_ranked_together() {
     assert_eq!(of("none", "loss_auc").value, 1.0);
     assert_eq!(of("attn.identity@1", "loss_auc").value, 0.5);
     assert_eq!(of("attn.identity@1", "loss_tpr").value, 0.5);
+    assert_eq!(of("none", "loss_ref_auc").value, 0.5);
     assert_eq!(of("none", "loss_auc").role, "memorized+control");
     // One of one control is wrong, so all right guesses count, over all three sequences.
     assert_eq!(of("none", "recall_at_100_errors").value, 2.0 / 3.0);

@@ -3,18 +3,20 @@
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context as _, Result, bail};
 use clap::{ArgMatches, Args, Command, FromArgMatches};
-use rote_store::{Digest, InputEntry, Manifest, Output, StageEntry, digest_file, digest_path};
+use rote_artifact::Misfit;
+use rote_store::{InputEntry, Manifest, Output, StageEntry, digest_file, digest_path, model_place};
 use serde::Serialize;
 use serde_json::json;
 
 use crate::describe::describe;
 use crate::failure::{exit_code, is_broken_pipe, message};
+use crate::shard::{Cut, Part, check_shards};
 use crate::{Context, Progress, Stage};
 
 /// Where and how exactly a model computes; flattened into the parameters of stages that load one.
@@ -67,6 +69,9 @@ fn command<S: Stage>(version: &'static str) -> Command {
     command = S::Inputs::augment_args(command);
     command = S::Params::augment_args(command.next_help_heading("Parameters"));
     // The last word: a struct's own documentation would stand in for it.
+    if S::SHARDS {
+        command = Cut::augment_args(command);
+    }
     Common::augment_args(command).about(S::ABOUT).long_about(S::ABOUT)
 }
 
@@ -108,18 +113,40 @@ fn run<S: Stage>(matches: &ArgMatches, version: &'static str) -> Result<()> {
     if threads == 0 || common.batch == Some(0) {
         bail!("--threads and --batch start at 1");
     }
+    // candle takes its number of threads from the environment alone.
+    // SAFETY: this process has one thread so far.
+    unsafe { std::env::set_var("RAYON_NUM_THREADS", threads.to_string()) };
     rayon::ThreadPoolBuilder::new().num_threads(threads).build_global()?;
 
     let began = Instant::now();
     let entries = input_entries::<S>(matches)?;
+    let parameters = serde_json::to_value(&params)?;
+    let part = if S::SHARDS { Cut::from_arg_matches(matches)?.part() } else { Part::Whole };
+    let part = check_shards(part, S::NAME, &parameters, &of_manifest(&entries))?;
     let output = Output::begin(&place)?;
     for path in entries.values().flatten().map(|(path, _)| path) {
         if path.join(Manifest::FILE).is_file() {
             Manifest::read(path)?.subjects.into_iter().for_each(|subject| output.add_subject(subject));
         }
     }
+    if let Part::Join(shards) = &part {
+        // What every part had to say, once: the manifest is that of the whole.
+        let mut warnings = Vec::new();
+        for manifest in shards.iter().map(|shard| Manifest::read(shard)).collect::<Result<Vec<_>>>()? {
+            manifest.subjects.into_iter().for_each(|subject| output.add_subject(subject));
+            warnings.extend(manifest.warnings);
+        }
+        let mut told = std::collections::BTreeSet::new();
+        warnings
+            .into_iter()
+            .filter(|warning| told.insert(warning.clone()))
+            .for_each(|warning| output.warn(warning));
+    }
+    if let Part::Shard(shard) = part {
+        output.set_shard(shard.to_string());
+    }
     let progress = if common.quiet { Progress::None } else { common.progress };
-    let context = Context { threads, batch: common.batch, progress };
+    let context = Context { threads, batch: common.batch, progress, part };
     S::run(&inputs, &params, &output, &context)?;
 
     let seconds = began.elapsed().as_secs_f64();
@@ -135,12 +162,9 @@ fn run<S: Stage>(matches: &ArgMatches, version: &'static str) -> Result<()> {
             (flag.clone(), entries.iter().map(|(path, _)| json!(path)).collect())
         }).collect::<serde_json::Map<String, serde_json::Value>>(),
     });
-    let inputs = entries
-        .into_iter()
-        .map(|(flag, entries)| (flag, entries.into_iter().map(|(_, entry)| entry).collect()))
-        .collect();
+    let inputs = of_manifest(&entries);
     let stage = StageEntry { name: S::NAME.to_string(), version: version.to_string() };
-    let manifest = output.finish(stage, serde_json::to_value(&params)?, inputs, run)?;
+    let manifest = output.finish(stage, parameters, inputs, run)?;
     if common.json {
         let rows: BTreeMap<_, _> = manifest.tables.iter().map(|(name, table)| (name, table.rows)).collect();
         let mut line = json!({
@@ -176,7 +200,15 @@ fn run<S: Stage>(matches: &ArgMatches, version: &'static str) -> Result<()> {
 
 type Entries = BTreeMap<String, Vec<(PathBuf, InputEntry)>>;
 
-/// Every input that was given, with its content.
+/// The inputs as a manifest holds them.
+fn of_manifest(entries: &Entries) -> BTreeMap<String, Vec<InputEntry>> {
+    let of_flag = |(flag, entries): (&String, &Vec<(PathBuf, InputEntry)>)| {
+        (flag.clone(), entries.iter().map(|(_, entry)| entry.clone()).collect())
+    };
+    entries.iter().map(of_flag).collect()
+}
+
+/// Every input that was given, with its content. A model may be named as on the hub: its files are what counts.
 fn input_entries<S: Stage>(matches: &ArgMatches) -> Result<Entries> {
     let mut entries = Entries::new();
     for arg in S::Inputs::augment_args(Command::new("inputs")).get_arguments() {
@@ -186,22 +218,26 @@ fn input_entries<S: Stage>(matches: &ArgMatches) -> Result<Entries> {
         }
         let Some(values) = matches.get_raw(id) else { continue };
         let flag = arg.get_long().unwrap_or(id).to_string();
+        let takes =
+            |what: &str| arg.get_value_names().is_some_and(|names| names.iter().any(|name| name == what));
         let named =
             arg.get_value_names().is_some_and(|names| names.iter().any(|name| name.starts_with("NAME=")));
         for value in values {
             let (name, path) = split_name(value.to_os_string(), named)?;
-            let content_id =
-                content_of(&path).with_context(|| format!("--{flag} {}", value.to_string_lossy()))?;
-            let stage = Manifest::read(&path).ok().map(|manifest| manifest.stage.name);
+            let reading = || format!("--{flag} {}", value.to_string_lossy());
+            let path = if takes("MODEL") { model_place(&path) } else { path };
+            let content_id = digest_path(&path).with_context(reading)?;
+            let manifest = Manifest::read(&path).ok();
+            if let Some(shard) = manifest.as_ref().and_then(|manifest| manifest.shard.as_ref()) {
+                let what = format!("it is part {shard} of a result; `--join` makes the whole of its parts");
+                return Err(Misfit(what)).with_context(reading);
+            }
+            let stage = manifest.map(|manifest| manifest.stage.name);
             let entry = InputEntry { name, content_id, stage };
             entries.entry(flag.clone()).or_default().push((path, entry));
         }
     }
     Ok(entries)
-}
-
-fn content_of(path: &Path) -> Result<Digest> {
-    digest_path(path)
 }
 
 fn split_name(value: OsString, named: bool) -> Result<(Option<String>, PathBuf)> {

@@ -1,10 +1,14 @@
 //! What a stage is given that can't change its result: threads, batch size, progress.
 
 use std::io::IsTerminal;
+use std::ops::Range;
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+
+use crate::Part;
 
 /// Handed to [`crate::Stage::run`].
 pub struct Context {
@@ -14,12 +18,43 @@ pub struct Context {
     pub batch: Option<usize>,
     /// How progress is shown.
     pub progress: Progress,
+    /// What is to be done of the work.
+    pub part: Part,
 }
 
 impl Context {
+    /// Which of `total` requests are worked on; all of them unless the work is cut.
+    pub fn range(&self, total: usize) -> Range<usize> {
+        match &self.part {
+            Part::Shard(shard) => shard.range(total),
+            Part::Whole | Part::Join(_) => 0..total,
+        }
+    }
+
+    /// Whether only a part of the requests is worked on.
+    pub fn is_shard(&self) -> bool {
+        matches!(self.part, Part::Shard(_))
+    }
+
+    /// The artifacts of all parts in order, where the result is to be made of them.
+    pub fn shards(&self) -> Option<&[PathBuf]> {
+        match &self.part {
+            Part::Join(shards) => Some(shards),
+            Part::Whole | Part::Shard(_) => None,
+        }
+    }
+
     /// For tests: two threads, silent.
     pub fn quiet() -> Self {
-        Context { threads: 2, batch: None, progress: Progress::None }
+        Context { threads: 2, batch: None, progress: Progress::None, part: Part::Whole }
+    }
+
+    /// A line about how the work goes, on standard error.
+    #[expect(clippy::print_stderr, reason = "progress belongs on standard error")]
+    pub fn say(&self, line: &str) {
+        if self.progress != Progress::None {
+            eprintln!("{line}");
+        }
     }
 
     /// A meter over `total` steps, on standard error.

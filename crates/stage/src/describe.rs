@@ -19,6 +19,9 @@ pub struct Description {
     pub ports: Vec<Port>,
     /// Parameters.
     pub parameters: Vec<Parameter>,
+    /// Whether it takes `--shard I/N` and `--join`.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub shards: bool,
 }
 
 /// An input.
@@ -98,6 +101,7 @@ pub(crate) fn describe<S: Stage>(version: &str) -> Description {
                 help: arg.get_help().map(ToString::to_string).unwrap_or_default(),
             })
             .collect(),
+        shards: S::SHARDS,
     }
 }
 

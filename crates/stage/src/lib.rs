@@ -9,11 +9,13 @@ mod cli;
 mod context;
 mod describe;
 mod failure;
+mod shard;
 
 pub use cli::{Compute, main};
 pub use context::{Context, Progress};
 pub use describe::{Description, Parameter, Port};
 pub use failure::exit_code;
+pub use shard::{Part, Shard};
 
 pub use rote_store::Output;
 
@@ -33,6 +35,9 @@ pub trait Stage {
     type Inputs: clap::Args + clap::FromArgMatches;
     /// Everything else that can change a byte of the result.
     type Params: clap::Args + clap::FromArgMatches + serde::Serialize;
+    /// Whether the work goes request by request, so that it can be cut: `run` then works on [`Context::range`] of
+    /// the requests only, and makes its result of [`Context::shards`] where they are given.
+    const SHARDS: bool = false;
     /// The work.
     fn run(
         inputs: &Self::Inputs,

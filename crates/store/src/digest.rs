@@ -97,15 +97,28 @@ pub(crate) fn digest_with(
     if path.join(Manifest::FILE).is_file() {
         return Ok(Manifest::read(path)?.content_id);
     }
-    let mut files = Vec::new();
-    walk(path, path, 0, &mut files)?;
-    ensure!(!files.is_empty(), "folder {} is empty", path.display());
-    files.sort();
+    let files = names_below(path)?;
     let digests = files
         .into_iter()
         .map(|name| Ok((name.clone(), digest_file(&path.join(&name))?)))
         .collect::<Result<Vec<_>>>()?;
     Ok(Digest::of_parts(digests.iter().map(|(name, digest)| (name.as_str(), *digest))))
+}
+
+/// The files whose content counts at `path`: itself, or those of a folder, sorted, hidden ones left out.
+pub fn files_of(path: &Path) -> Result<Vec<PathBuf>> {
+    if !path.is_dir() {
+        return Ok(vec![path.to_path_buf()]);
+    }
+    Ok(names_below(path)?.iter().map(|name| path.join(name)).collect())
+}
+
+fn names_below(folder: &Path) -> Result<Vec<String>> {
+    let mut files = Vec::new();
+    walk(folder, folder, 0, &mut files)?;
+    ensure!(!files.is_empty(), "folder {} is empty", folder.display());
+    files.sort();
+    Ok(files)
 }
 
 fn walk(root: &Path, folder: &Path, depth: usize, files: &mut Vec<String>) -> Result<()> {

@@ -8,15 +8,17 @@
 //! Deliberately absent: tables, models, stages, any look at the clock that could change a result.
 
 mod digest;
+mod hub;
 mod key;
 mod lock;
 mod manifest;
 mod memory;
 mod output;
 
-pub use digest::{Digest, digest_file, digest_path};
+pub use digest::{Digest, digest_file, digest_path, files_of};
+pub use hub::{HubId, hub_caches, model_place};
 pub use key::{Change, Key, KeyInput};
-pub use lock::{Attempt, Lock, Wait};
+pub use lock::{Attempt, Lock};
 pub use manifest::{FileEntry, InputEntry, Manifest, StageEntry, Subject, TableEntry};
 pub use memory::Memory;
 pub use output::{Output, atomic_write, sync_folder};

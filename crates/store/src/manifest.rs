@@ -92,6 +92,9 @@ pub struct Manifest {
     pub tables: BTreeMap<String, TableEntry>,
     /// Every file, by path.
     pub files: Vec<FileEntry>,
+    /// Which part of the work it holds, such as `1/4`; such a part is joined with the others before anything reads it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub shard: Option<String>,
     /// Things worth knowing that are no error, counted.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub warnings: Vec<String>,

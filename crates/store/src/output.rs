@@ -10,7 +10,7 @@ use anyhow::{Context, Result, bail, ensure};
 use serde_json::Value;
 
 use crate::digest_file;
-use crate::lock::{Attempt, Lock, Wait};
+use crate::lock::{Attempt, Lock};
 use crate::manifest::{FileEntry, InputEntry, Manifest, StageEntry, Subject, TableEntry};
 
 /// An artifact being written into `<out>.partial`. Dropped without [`Output::finish`], it leaves nothing.
@@ -26,6 +26,7 @@ struct State {
     files: BTreeMap<String, Option<u64>>,
     tables: BTreeMap<String, TableEntry>,
     subjects: Vec<Subject>,
+    shard: Option<String>,
     warnings: Vec<String>,
 }
 
@@ -100,6 +101,11 @@ impl Output {
         }
     }
 
+    /// Says that this is a part of the work only, such as `1/4`.
+    pub fn set_shard(&self, shard: String) {
+        self.state().shard = Some(shard);
+    }
+
     /// Something worth knowing that is no error; kept in the manifest.
     pub fn warn(&self, warning: String) {
         self.state().warnings.push(warning);
@@ -113,7 +119,7 @@ impl Output {
         inputs: BTreeMap<String, Vec<InputEntry>>,
         run: Value,
     ) -> Result<Manifest> {
-        let State { files, tables, mut subjects, warnings } =
+        let State { files, tables, mut subjects, shard, warnings } =
             std::mem::take(self.state.get_mut().expect("no writer panicked"));
         subjects.sort();
         let mut entries = Vec::with_capacity(files.len());
@@ -133,6 +139,7 @@ impl Output {
             subjects,
             tables,
             files: entries,
+            shard,
             warnings,
         };
         write_json(&self.partial.join(Manifest::RUN_FILE), &run)?;
@@ -164,7 +171,7 @@ const LOCK: &str = ".lock";
 fn take_lock(partial: &Path) -> Result<Lock> {
     match Lock::attempt(&partial.join(LOCK))? {
         Attempt::Held(lock) => Ok(lock),
-        Attempt::Busy(Wait { holder, .. }) => {
+        Attempt::Busy(holder) => {
             bail!("{} is being written by another process ({holder})", partial.display())
         }
     }

@@ -2,9 +2,8 @@
 //! tokenizer, the training curve and the measures.
 
 use std::collections::HashMap;
-use std::path::Path;
 
-use anyhow::{Context, Result, anyhow, ensure};
+use anyhow::{Result, anyhow, ensure};
 use candle_core::{DType, Tensor};
 use safetensors::tensor::{Dtype, TensorView};
 use serde_json::{Value, json};
@@ -14,30 +13,26 @@ use crate::corpus::END_OF_TEXT;
 use crate::model::{EPSILON, Family, Model, ROTARY_SHARE, Shape, WINDOW};
 use crate::operations::with_numbers;
 
-/// Writes all files of a model into an existing folder.
-pub fn write(trained: &Trained, folder: &Path) -> Result<()> {
+/// All files of a model's folder, by name.
+pub fn files(trained: &Trained) -> Result<Vec<(&'static str, Vec<u8>)>> {
     let shape = trained.model.shape();
-    let file = |name: &str, bytes: &[u8]| {
-        let path = folder.join(name);
-        std::fs::write(&path, bytes).with_context(|| format!("writing {}", path.display()))
-    };
     let pretty = |value: &Value| -> Result<Vec<u8>> {
         let mut bytes = serde_json::to_vec_pretty(value)?;
         bytes.push(b'\n');
         Ok(bytes)
     };
-    file("config.json", &pretty(&config(shape))?)?;
-    file(
-        "generation_config.json",
-        &pretty(&json!({ "bos_token_id": 0, "eos_token_id": 0, "do_sample": false }))?,
-    )?;
-    file("tokenizer_config.json", &pretty(&tokenizer_config(shape))?)?;
+    let generation = json!({ "bos_token_id": 0, "eos_token_id": 0, "do_sample": false });
     let tokenizer =
         trained.tokenizer.to_string(true).map_err(|error| anyhow!("writing the tokenizer: {error}"))?;
-    file("tokenizer.json", format!("{tokenizer}\n").as_bytes())?;
-    file("model.safetensors", &weights(&trained.model)?)?;
-    file("training.csv", curve(trained).as_bytes())?;
-    file("training.json", &pretty(&serde_json::to_value(&trained.summary)?)?)
+    Ok(vec![
+        ("config.json", pretty(&config(shape))?),
+        ("generation_config.json", pretty(&generation)?),
+        ("tokenizer_config.json", pretty(&tokenizer_config(shape))?),
+        ("tokenizer.json", format!("{tokenizer}\n").into_bytes()),
+        ("model.safetensors", weights(&trained.model)?),
+        ("training.csv", curve(trained).into_bytes()),
+        ("training.json", pretty(&serde_json::to_value(&trained.summary)?)?),
+    ])
 }
 
 /// Rounds every weight to half precision, so that what is measured is what is written.

@@ -16,11 +16,12 @@ pub mod operations;
 pub mod optimise;
 pub mod records;
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use anyhow::{Context, Result, ensure};
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
+use rote_stage::{Context as Surroundings, Output, Stage};
 use serde::Serialize;
 use tokenizers::Tokenizer;
 
@@ -64,9 +65,9 @@ pub struct Params {
     /// Positions of a window
     #[arg(long, default_value_t = 256)]
     pub context: usize,
-    /// Windows of a step
+    /// Windows that each step learns from
     #[arg(long, default_value_t = 2)]
-    pub batch: usize,
+    pub step_windows: usize,
     /// Highest learning rate
     #[arg(long, default_value_t = 2e-3)]
     pub learning_rate: f64,
@@ -147,17 +148,46 @@ const POINTS: usize = 16;
 /// Tokens of the held-out text that a point measures.
 const GLANCE: usize = 2048;
 
-/// Reads the inputs, trains, and writes the model into the existing folder `out`.
-pub fn run(
-    inputs: &Inputs,
-    params: &Params,
-    out: &Path,
-    threads: usize,
-    progress: &mut dyn FnMut(&Point),
-) -> Result<Summary> {
-    let trained = train(&read(inputs)?, params, threads, progress)?;
-    folder::write(&trained, out)?;
-    Ok(trained.summary)
+/// The stage.
+pub struct Train;
+
+impl Stage for Train {
+    const NAME: &'static str = "train";
+    const ABOUT: &'static str = "Trains a small language model with records planted in its text";
+    const EXAMPLE: &'static str = "rote-train --corpus data/demo/corpus.txt --records data/demo/records.jsonl \
+                                   --family gpt_neox --blocks 2 --width 32 --out model";
+    type Inputs = Inputs;
+    type Params = Params;
+
+    fn run(inputs: &Inputs, params: &Params, output: &Output, context: &Surroundings) -> Result<()> {
+        let trained = train(&read(inputs)?, params, context.threads, &mut |point| context.say(&line(point)))?;
+        let summary = &trained.summary;
+        context.say(&format!(
+            "{} parameters, {} tokens; held-out perplexity {:.2}, unigram {:.2}",
+            summary.parameters, summary.tokens, summary.held_out_perplexity, summary.unigram_perplexity
+        ));
+        for Recall { seen, exact, records, matched, .. } in &summary.recall {
+            context.say(&format!(
+                "shown {seen:>3}: {exact:>3} of {records} recited, {matched:.1} tokens matched"
+            ));
+        }
+        for (name, bytes) in folder::files(&trained)? {
+            let path = output.file(name)?;
+            std::fs::write(&path, bytes).with_context(|| format!("writing {}", path.display()))?;
+        }
+        Ok(())
+    }
+}
+
+/// A point of the curve in a line.
+fn line(point: &Point) -> String {
+    let Point { step, steps, tokens, learning_rate, loss, held_out_loss, recall } = point;
+    let recited: Vec<String> = recall.iter().map(|recall| recall.exact.to_string()).collect();
+    let recited = recited.join(" ");
+    format!(
+        "step {step}/{steps}, {tokens} tokens, rate {learning_rate:.2e}: loss {loss:.3}, held out \
+         {held_out_loss:.3}; recited {recited}"
+    )
 }
 
 /// Reads the texts.
@@ -187,10 +217,10 @@ pub fn train(
     threads: usize,
     progress: &mut dyn FnMut(&Point),
 ) -> Result<Trained> {
-    let Params { family, blocks, width, heads, vocabulary, context, batch, .. } = *params;
+    let Params { family, blocks, width, heads, vocabulary, context, step_windows, .. } = *params;
     let shape = Shape { family, blocks, width, heads, vocabulary, context };
     shape.check()?;
-    ensure!(batch > 0 && params.epochs > 0, "--batch and --epochs must be at least 1");
+    ensure!(step_windows > 0 && params.epochs > 0, "--step-windows and --epochs must be at least 1");
     let shown = texts.records.iter().filter(|record| record.seen > 0);
     let tokenizer = corpus::tokenizer(&texts.corpus, shown.map(|record| record.text.as_str()), vocabulary)?;
     let corpus = corpus::encode(&tokenizer, &texts.corpus)?;
@@ -212,7 +242,7 @@ pub fn train(
     let summary = Summary {
         params: params.clone(),
         parameters: model.parameters(),
-        steps: windows.len().div_ceil(batch),
+        steps: windows.len().div_ceil(step_windows),
         tokens: windows.len() * context,
         corpus_tokens: corpus.len(),
         held_out_tokens: held_out.len(),
@@ -231,12 +261,12 @@ fn optimise(
     planted: &[Planted],
     progress: &mut dyn FnMut(&Point),
 ) -> Result<Vec<Point>> {
-    let (context, steps) = (params.context, windows.len().div_ceil(params.batch));
+    let (context, steps) = (params.context, windows.len().div_ceil(params.step_windows));
     let glance = &held_out[..held_out.len().min(GLANCE)];
     let mut adam = optimise::Adam::new(model);
     let mut curve: Vec<Point> = Vec::new();
     let (mut tokens, mut since, mut loss_since) = (0, 0, 0.0);
-    for (index, batch) in windows.chunks(params.batch).enumerate() {
+    for (index, batch) in windows.chunks(params.step_windows).enumerate() {
         let inputs: Vec<u32> = batch.iter().flat_map(|window| &window[..context]).copied().collect();
         let targets: Vec<u32> = batch.iter().flat_map(|window| &window[1..]).copied().collect();
         let rate = optimise::rate(params.learning_rate, index, steps);
@@ -263,21 +293,4 @@ fn optimise(
         }
     }
     Ok(curve)
-}
-
-/// Readies the process for training; call it once, before any other thread starts.
-///
-/// Freed memory stays in the process instead of going back to the system after every operation: training allocates
-/// and frees the same large blocks thousands of times, and faulting them in again costs a quarter of the time. And
-/// candle takes its number of threads from the environment only; its idle threads spin.
-pub fn prepare_process(threads: usize) {
-    // SAFETY: no other thread reads the environment yet.
-    unsafe { std::env::set_var("RAYON_NUM_THREADS", threads.to_string()) };
-    #[cfg(all(target_os = "linux", target_env = "gnu"))]
-    // SAFETY: `mallopt` only sets parameters of the allocator.
-    unsafe {
-        libc::mallopt(libc::M_MMAP_MAX, 0);
-        libc::mallopt(libc::M_TRIM_THRESHOLD, libc::c_int::MAX);
-        libc::mallopt(libc::M_TOP_PAD, 256 << 20);
-    }
 }

@@ -20,7 +20,7 @@ fn params(family: Family) -> Params {
         heads: 2,
         vocabulary: 320,
         context: 96,
-        batch: 2,
+        step_windows: 2,
         learning_rate: 1e-2,
         epochs: 1,
         seed: 5,
@@ -68,18 +68,12 @@ fn a_tiny_model_recites_what_it_saw_often_and_nothing_else() {
 
 #[test]
 fn the_same_seed_gives_the_same_bytes_with_any_threads() {
-    let bytes = |trained: &Trained| {
-        let folder = tempfile::tempdir().unwrap();
-        folder::write(trained, folder.path()).unwrap();
-        let files = std::fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap());
-        files
-            .map(|file| (file.file_name().into_string().unwrap(), std::fs::read(file.path()).unwrap()))
-            .collect::<BTreeMap<String, Vec<u8>>>()
-    };
+    let bytes =
+        |trained: &Trained| folder::files(trained).unwrap().into_iter().collect::<BTreeMap<_, Vec<u8>>>();
     for family in FAMILIES {
         let texts = texts(60, &[0, 4]);
         let first = bytes(&quietly(&texts, &params(family), 1));
-        let names: Vec<&str> = first.keys().map(String::as_str).collect();
+        let names: Vec<&str> = first.keys().copied().collect();
         let expected = [
             "config.json",
             "generation_config.json",

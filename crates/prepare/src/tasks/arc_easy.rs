@@ -6,7 +6,7 @@ use serde_json::Value;
 use super::{Document, Task};
 use crate::records::{self, Record};
 
-pub(super) const TASK: Task = Task { name: "arc_easy", document, raw: None };
+pub(super) const TASK: Task = Task { name: "arc_easy", document, row, raw: None };
 
 /// Either AI2's own rows (`question.stem`, a list of choices) or the hub's (`question`, choices as columns).
 fn document(record: &Record) -> Result<Document> {
@@ -37,6 +37,22 @@ fn document(record: &Record) -> Result<Document> {
     })
 }
 
+/// The hub's row, of AI2's own.
+fn row(record: &Record) -> Record {
+    let Some(Value::Object(question)) = record.get("question") else { return record.clone() };
+    let choices = question.get("choices").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
+    let column = |name: &str| Value::from_iter(choices.iter().map(|choice| choice[name].clone()));
+    let field = |name: &str| record.get(name).cloned().unwrap_or_default();
+    let columns = [("text", column("text")), ("label", column("label"))];
+    let fields = [
+        ("id", field("id")),
+        ("question", question.get("stem").cloned().unwrap_or_default()),
+        ("choices", columns.into_iter().map(|(name, value)| (name.to_string(), value)).collect()),
+        ("answerKey", field("answerKey")),
+    ];
+    fields.into_iter().map(|(name, value)| (name.to_string(), value)).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -62,6 +78,16 @@ mod tests {
             r#"{"id": "x", "question": "What sinks?", "answerKey": "B",
                 "choices": {"text": ["cork", "lead", "ice "], "label": ["A", "B", "C"]}}"#,
         );
+    }
+
+    #[test]
+    fn both_published_forms_are_one_row_of_the_hub() {
+        let own = r#"{"id": "x", "question": {"stem": "q", "choices": [
+            {"text": "a", "label": "A", "para": "p"}, {"text": "b", "label": "B"}]}, "answerKey": "B"}"#;
+        let hub = r#"{"id": "x", "question": "q", "choices": {"text": ["a", "b"], "label": ["A", "B"]},
+            "answerKey": "B"}"#;
+        let of = |text: &str| serde_json::to_string(&row(&serde_json::from_str(text).unwrap())).unwrap();
+        assert_eq!(of(own), of(hub));
     }
 
     #[test]

@@ -9,7 +9,7 @@ use super::{Document, Task, label};
 use crate::python;
 use crate::records::{self, Record};
 
-pub(super) const TASK: Task = Task { name: "hellaswag", document, raw: None };
+pub(super) const TASK: Task = Task { name: "hellaswag", document, row, raw: None };
 
 fn document(record: &Record) -> Result<Document> {
     let text = |name| records::string(record, name);
@@ -21,6 +21,17 @@ fn document(record: &Record) -> Result<Document> {
         choices: endings.iter().map(|ending| clean(ending)).collect(),
         gold: label(record, "label")?,
     })
+}
+
+/// The row with the three fields that the harness adds to it.
+fn row(record: &Record) -> Record {
+    let mut row = record.clone();
+    if let Ok(Document::Choices { context, choices, gold }) = document(record) {
+        row.insert("query".to_string(), context.into());
+        row.insert("choices".to_string(), choices.into());
+        row.insert("gold".to_string(), gold.into());
+    }
+    row
 }
 
 /// Removes what WikiHow's markup left: headings in brackets and double blanks. The order matters, and blanks

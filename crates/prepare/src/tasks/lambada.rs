@@ -5,19 +5,28 @@ use anyhow::Result;
 use super::{Document, Task};
 use crate::records::{self, Record};
 
-pub(super) const TASK: Task = Task { name: "lambada_openai", document, raw: None };
+pub(super) const TASK: Task = Task { name: "lambada_openai", document, row, raw: None };
 
 /// Rows hold the passage as `text`, or split already as `context` and `continuation`. It is cut at its last
 /// blank; other whitespace is no blank.
 fn document(record: &Record) -> Result<Document> {
-    let text = match record.get("text") {
-        Some(_) => records::string(record, "text")?.to_string(),
-        None => {
-            let part = |name| records::string(record, name);
-            format!("{} {}", part("context")?, part("continuation")?)
-        }
-    };
-    Ok(at_last_blank(&text))
+    Ok(at_last_blank(&text(record)?))
+}
+
+fn text(record: &Record) -> Result<String> {
+    if record.contains_key("text") {
+        return Ok(records::string(record, "text")?.to_string());
+    }
+    let part = |name| records::string(record, name);
+    Ok(format!("{} {}", part("context")?, part("continuation")?))
+}
+
+/// The hub's row, of one that is split.
+fn row(record: &Record) -> Record {
+    match text(record) {
+        Ok(text) if !record.contains_key("text") => Record::from_iter([("text".to_string(), text.into())]),
+        _ => record.clone(),
+    }
 }
 
 /// A text, of which the word after the last blank is asked.

@@ -9,12 +9,14 @@ mod own;
 mod piqa;
 mod wikitext;
 
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
 use rote_artifact::Misfit;
 
 use crate::records::{self, Record};
+use crate::request;
 
 pub use own::Own;
 
@@ -46,12 +48,29 @@ pub enum Document {
     },
 }
 
+/// A document, and the SHA-256 that the harness gives it: of its row as JSON, indented by two blanks.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Item {
+    /// The document.
+    pub document: Document,
+    /// In hexadecimal.
+    pub hash: String,
+}
+
+impl Item {
+    fn new(document: Document, row: &Record) -> Result<Item> {
+        Ok(Item { document, hash: request::sha256(&serde_json::to_string_pretty(row)?) })
+    }
+}
+
 /// A benchmark.
 pub struct Task {
     /// Its name in the harness.
     pub name: &'static str,
     /// Renders one row of its data set.
     document: fn(&Record) -> Result<Document>,
+    /// The row as the harness has it: the hub's form of it, with what the harness adds.
+    row: fn(&Record) -> Record,
     /// Cuts a raw text file into documents, where the data set is published as one.
     raw: Option<fn(&str) -> Vec<Document>>,
 }
@@ -108,6 +127,13 @@ impl Source<'_> {
         }
     }
 
+    fn row(&self, record: &Record) -> Record {
+        match self {
+            Source::Published(task) => (task.row)(record),
+            Source::Declared(_) => record.clone(),
+        }
+    }
+
     /// The documents of a text file, where the task has such.
     fn raw(&self, text: &str) -> Option<Vec<Document>> {
         match self {
@@ -120,7 +146,7 @@ impl Source<'_> {
     ///
     /// Labels kept in a file of their own (`….lst`, one per line) are taken from the same folder, which then
     /// has to be given as a whole.
-    pub fn documents(&self, path: &Path, limit: Option<usize>) -> Result<Vec<Document>> {
+    pub fn documents(&self, path: &Path, limit: Option<usize>) -> Result<Vec<Item>> {
         let limit = limit.unwrap_or(usize::MAX);
         let (labels, files): (Vec<PathBuf>, Vec<PathBuf>) =
             records::files(path)?.into_iter().partition(|file| records::extension(file) == "lst");
@@ -129,7 +155,16 @@ impl Source<'_> {
         for file in &files {
             let raw = if records::is_records(file) { None } else { self.raw(&records::text(file)?) };
             match raw {
-                Some(raw) => documents.extend(raw),
+                Some(raw) => {
+                    for document in raw {
+                        let page = match &document {
+                            Document::Page { page, .. } => page.as_str(),
+                            Document::Choices { .. } | Document::Word { .. } => "",
+                        };
+                        let row = Record::from_iter([("page".to_string(), page.into())]);
+                        documents.push(Item::new(document, &row)?);
+                    }
+                }
                 None => rows.extend(records::read(file)?.into_iter().map(|row| (file, row))),
             }
         }
@@ -144,6 +179,7 @@ impl Source<'_> {
                 row.insert("label".to_string(), label.into());
             }
         }
+        let columns = columns(rows.iter().map(|(_, row)| row));
         for (index, (file, row)) in rows.iter().enumerate().take(limit) {
             let document = self.document(row).map_err(|error| {
                 Misfit(format!("{}: row {index} is no item of {}: {error:#}", file.display(), self.name()))
@@ -158,7 +194,7 @@ impl Source<'_> {
                 ))
                 .into());
             }
-            documents.push(document);
+            documents.push(Item::new(document, &self.row(&aligned(row, &columns)))?);
         }
         documents.truncate(limit);
         if documents.is_empty() {
@@ -166,6 +202,22 @@ impl Source<'_> {
         }
         Ok(documents)
     }
+}
+
+/// The fields of all rows, in the order in which they are first met: the columns of the table that the
+/// harness's loader makes of a file.
+fn columns<'a>(rows: impl Iterator<Item = &'a Record>) -> Vec<&'a str> {
+    let (mut columns, mut known) = (Vec::new(), HashSet::new());
+    for row in rows {
+        columns.extend(row.keys().map(String::as_str).filter(|name| known.insert(*name)));
+    }
+    columns
+}
+
+/// A row of that table: fields in its order, null where there is none.
+fn aligned(row: &Record, columns: &[&str]) -> Record {
+    let field = |name: &&str| (name.to_string(), row.get(*name).cloned().unwrap_or_default());
+    columns.iter().map(field).collect()
 }
 
 /// The index of the right choice in field `name`.

@@ -5,7 +5,7 @@ use anyhow::Result;
 use super::{Document, Task, label};
 use crate::records::{self, Record};
 
-pub(super) const TASK: Task = Task { name: "piqa", document, raw: None };
+pub(super) const TASK: Task = Task { name: "piqa", document, row, raw: None };
 
 fn document(record: &Record) -> Result<Document> {
     let text = |name| records::string(record, name);
@@ -14,6 +14,15 @@ fn document(record: &Record) -> Result<Document> {
         choices: vec![text("sol1")?.to_string(), text("sol2")?.to_string()],
         gold: label(record, "label")?,
     })
+}
+
+/// The hub's row, whose label is a number; labels from a file of their own are text.
+fn row(record: &Record) -> Record {
+    let mut row = record.clone();
+    if let Ok(label) = label(record, "label") {
+        row.insert("label".to_string(), label.into());
+    }
+    row
 }
 
 #[cfg(test)]

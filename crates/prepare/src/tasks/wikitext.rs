@@ -9,7 +9,7 @@ use super::{Document, Task};
 use crate::python;
 use crate::records::{self, Record};
 
-pub(super) const TASK: Task = Task { name: "wikitext", document, raw: Some(pages) };
+pub(super) const TASK: Task = Task { name: "wikitext", document, row: Record::clone, raw: Some(pages) };
 
 fn document(record: &Record) -> Result<Document> {
     Ok(of_page(records::string(record, "page")?.to_string()))

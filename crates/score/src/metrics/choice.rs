@@ -60,6 +60,7 @@ mod tests {
                 logprob: *logprob,
                 matched: 0,
                 exact_match: false,
+                reference: None,
                 tokens: &[],
             })
             .collect();

@@ -12,6 +12,7 @@ mod likelihood;
 mod min_k;
 mod near_verbatim;
 mod pages;
+mod sampling;
 mod token_accuracy;
 mod words;
 mod zlib;
@@ -99,6 +100,9 @@ pub enum Spread {
     Share,
     /// Values are numbers that weigh the same: closed-form error, Student's interval.
     Mean,
+    /// The same of numbers far from normal that have bounds (chances of rare things): closed-form error, which
+    /// Student's interval would carry beyond the bounds, so percentiles of the bootstrap.
+    Skewed,
     /// Perplexity of items that weigh the same: the harness's bootstrap error, percentiles of ours.
     Resampled,
     /// Items weigh differently: no error, as in the harness; percentiles of the bootstrap.
@@ -111,7 +115,7 @@ impl Spread {
         match self {
             Spread::Share => "wilson",
             Spread::Mean => "student",
-            Spread::Resampled | Spread::Ratio => "bootstrap",
+            Spread::Skewed | Spread::Resampled | Spread::Ratio => "bootstrap",
         }
     }
 }
@@ -130,10 +134,15 @@ pub const METRICS: &[Metric] = &[
     entropy::SUM,
     likelihood::LOGPROB,
     likelihood::LOSS,
+    likelihood::LOSS_REF,
     likelihood::PERPLEXITY,
     zlib::ZLIB_RATIO,
-    likelihood::DISCOVERABLE,
-    likelihood::DRAWS,
+    sampling::P_Z,
+    sampling::REACHABLE,
+    sampling::LOG10_P_Z,
+    sampling::DISCOVERABLE,
+    sampling::EXTRACTABLE,
+    sampling::DRAWS,
     min_k::MIN_K,
     min_k::MIN_K_PLUS_PLUS,
     choice::ACC,
@@ -173,7 +182,16 @@ pub(crate) mod tests {
     pub(crate) fn token(token: u32, argmax: u32, generated: Option<u32>) -> Token {
         let half = -std::f64::consts::LN_2;
         let (logprob, argmax_logprob) = (half, half);
-        Token { token, logprob, argmax, argmax_logprob, entropy: 0.5, deviation: 0.25, generated }
+        Token {
+            token,
+            logprob,
+            argmax,
+            argmax_logprob,
+            entropy: 0.5,
+            deviation: 0.25,
+            generated,
+            sampled: None,
+        }
     }
 
     /// Value of `metric` for a sequence with these tokens.
@@ -186,6 +204,7 @@ pub(crate) mod tests {
             logprob: tokens.iter().map(|token| token.logprob).sum(),
             matched: matched as u32,
             exact_match: matched == tokens.len(),
+            reference: None,
             tokens,
         };
         let sample = (metric.sample)(&[answer], &Options::default())?;

@@ -47,8 +47,14 @@ mod tests {
     #[test]
     fn windows_of_a_page_add_up_and_its_length_counts_once() {
         let request = Request { document_words: 10, document_bytes: 50, ..request("rolling", &[1]) };
-        let answer =
-            |logprob| Answer { request: &request, logprob, matched: 0, exact_match: false, tokens: &[] };
+        let answer = |logprob| Answer {
+            request: &request,
+            logprob,
+            matched: 0,
+            exact_match: false,
+            reference: None,
+            tokens: &[],
+        };
         let answers = [answer(-20.0), answer(-10.0)];
         let sample = (WORD_PERPLEXITY.sample)(&answers, &Options::default());
         assert_eq!(sample, Some(Sample { total: -30.0, weight: 10.0 }));

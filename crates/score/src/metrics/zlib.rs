@@ -31,8 +31,14 @@ mod tests {
     fn the_loss_is_divided_by_the_compressed_length() {
         let of = |zlib_bytes| {
             let request = Request { zlib_bytes, ..request("sequence", &[1, 2]) };
-            let answer =
-                Answer { request: &request, logprob: -30.0, matched: 0, exact_match: false, tokens: &[] };
+            let answer = Answer {
+                request: &request,
+                logprob: -30.0,
+                matched: 0,
+                exact_match: false,
+                reference: None,
+                tokens: &[],
+            };
             (ZLIB_RATIO.sample)(&[answer], &Options::default()).map(|sample| sample.total)
         };
         assert_eq!((of(20), of(0)), (Some(1.5), None));

@@ -1,0 +1,219 @@
+//! `collect`: what no pipeline and no tag needs goes, and what killed runs left; what is being written stays.
+
+use std::collections::{BTreeSet, HashMap};
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+use rote_store::{Attempt, Digest, Lock, Manifest};
+
+use crate::shelf::{Shelf, entries};
+
+/// Something that can go.
+struct Item {
+    path: PathBuf,
+    why: String,
+    bytes: u64,
+}
+
+/// What was or would be removed.
+pub struct Collected {
+    /// A line each.
+    pub lines: Vec<String>,
+    /// One line over all.
+    pub summary: String,
+}
+
+/// Which of the readable links count.
+pub enum Needs {
+    /// Those of every pipeline that was ever run here.
+    Every,
+    /// Those of these nodes, by pipeline; links of others go too.
+    Only(HashMap<String, BTreeSet<String>>),
+}
+
+/// Finds what is not needed, the tags `dropped` not counted, and removes it where `delete` says so.
+///
+/// # Errors
+/// A run is under way and something was to be removed.
+pub fn collect(shelf: &Shelf, needs: &Needs, dropped: &[String], delete: bool) -> Result<Collected> {
+    let _lock = if delete && shelf.root.is_dir() { Some(alone(shelf)?) } else { None };
+    let mut items = Vec::new();
+    let linked = links(shelf, needs, dropped, &mut items)?;
+    let needed = closure(shelf, &linked)?;
+    for key in shelf.keys()? {
+        if !needed.contains(&key) {
+            let place = shelf.place(key);
+            let made = Manifest::read(&place).map_or("damaged".to_string(), |manifest| manifest.stage.name);
+            items.push(Item { bytes: size(&place), path: place, why: format!("{made}, needed by nothing") });
+        }
+    }
+    let keep = |key: Digest| needed.contains(&key) || linked.contains(&key);
+    leftovers(shelf, &keep, &mut items)?;
+
+    let (mut lines, mut bytes) = (Vec::new(), 0);
+    for item in &items {
+        if delete {
+            remove(&item.path)?;
+        }
+        bytes += item.bytes;
+        lines.push(format!("{}  {:.1} MB  {}", item.path.display(), item.bytes as f64 / 1e6, item.why));
+    }
+    let done = if delete { "removed" } else { "to remove; `--delete` does" };
+    let summary = format!(
+        "{} results needed; {} things, {:.1} MB {done}",
+        needed.len(),
+        items.len(),
+        bytes as f64 / 1e6
+    );
+    Ok(Collected { lines, summary })
+}
+
+/// Nobody makes anything while this is held.
+fn alone(shelf: &Shelf) -> Result<Lock> {
+    match Lock::attempt(&shelf.root.join("lock"))? {
+        Attempt::Held(lock) => Ok(lock),
+        Attempt::Busy(holder) => {
+            bail!("a run is under way in {} ({holder}); collect when it is done", shelf.root.display())
+        }
+    }
+}
+
+/// Keys that tags and pipelines point at; links that do not count are to go.
+fn links(
+    shelf: &Shelf,
+    needs: &Needs,
+    dropped: &[String],
+    items: &mut Vec<Item>,
+) -> Result<BTreeSet<Digest>> {
+    let mut keys = BTreeSet::new();
+    for kind in ["tag", "view"] {
+        for link in shelf.links(kind)? {
+            let counts = match needs {
+                Needs::Only(nodes) if kind == "view" => {
+                    nodes.get(&link.of).is_some_and(|nodes| nodes.contains(&link.node))
+                }
+                Needs::Only(_) | Needs::Every => kind != "tag" || !dropped.contains(&link.of),
+            };
+            match link.key {
+                Some(key) if counts => {
+                    keys.insert(key);
+                }
+                _ => {
+                    let why = "link of no node that counts".to_string();
+                    items.push(Item { path: link.path, why, bytes: 0 });
+                }
+            }
+        }
+    }
+    Ok(keys)
+}
+
+/// The linked results and everything they were made of.
+fn closure(shelf: &Shelf, linked: &BTreeSet<Digest>) -> Result<BTreeSet<Digest>> {
+    let mut manifests = HashMap::new();
+    let mut contents: HashMap<Digest, Vec<Digest>> = HashMap::new();
+    for key in shelf.keys()? {
+        // A damaged result is no reason to keep or lose another; if it is linked, it stays for `verify` to tell.
+        if let Ok(manifest) = Manifest::read(&shelf.place(key)) {
+            contents.entry(manifest.content_id).or_default().push(key);
+            manifests.insert(key, manifest);
+        }
+    }
+    let mut needed: BTreeSet<Digest> =
+        linked.iter().filter(|key| shelf.place(**key).exists()).copied().collect();
+    let mut open: Vec<_> = needed.iter().copied().collect();
+    while let Some(key) = open.pop() {
+        let inputs = manifests.get(&key).into_iter().flat_map(|manifest| manifest.inputs.values().flatten());
+        for input in inputs {
+            // The same content may stand there more than once, as after a new build: one is enough, but it has to
+            // be the same stage's.
+            let Some(makers) = contents.get(&input.content_id) else { continue };
+            let alike: Vec<_> = makers
+                .iter()
+                .filter(|key| Some(&manifests[*key].stage.name) == input.stage.as_ref())
+                .collect();
+            if let [first, ..] = alike[..]
+                && !alike.iter().any(|key| needed.contains(key))
+            {
+                needed.insert(*first);
+                open.push(*first);
+            }
+        }
+    }
+    Ok(needed)
+}
+
+/// What killed runs left, and files beside results that are gone.
+fn leftovers(shelf: &Shelf, keep: &dyn Fn(Digest) -> bool, items: &mut Vec<Item>) -> Result<()> {
+    let ending = |path: &Path, wanted: &[&str]| {
+        path.extension().and_then(|ending| ending.to_str()).is_some_and(|ending| wanted.contains(&ending))
+    };
+    let mut folders: Vec<_> = entries(&shelf.root)?
+        .into_iter()
+        .filter(|path| path.is_dir() && path.file_name().is_some_and(|name| name.len() == 2))
+        .collect();
+    folders.push(shelf.root.clone());
+    folders.push(shelf.root.join("describe"));
+    folders.extend(entries(&shelf.root.join("view"))?);
+    folders.extend(entries(&shelf.root.join("tag"))?);
+    for path in folders.iter().map(|folder| entries(folder)).collect::<Result<Vec<_>>>()?.concat() {
+        let why = if ending(&path, &["partial", "old"]) || is_parts(&path) {
+            if is_held(&path) {
+                continue;
+            }
+            "left by a killed run"
+        } else if ending(&path, &["key", "seal", "lock"]) {
+            let key = path.file_stem().and_then(|stem| stem.to_str()?.parse::<Digest>().ok());
+            let lock = ending(&path, &["lock"]);
+            if key.is_none_or(|key| keep(key) && !lock) || is_held(&path.with_extension("lock")) {
+                continue;
+            }
+            "beside a result that is not needed"
+        } else {
+            continue;
+        };
+        items.push(Item { bytes: size(&path), path, why: why.to_string() });
+    }
+    Ok(())
+}
+
+/// Parts of a result that were made one by one, by a runner elsewhere, and not joined.
+fn is_parts(path: &Path) -> bool {
+    path.extension().and_then(|ending| ending.to_str()).is_some_and(|ending| ending.starts_with("part-"))
+}
+
+/// Whether somebody is writing it.
+fn is_held(path: &Path) -> bool {
+    let lock = if path.is_dir() { path.join(".lock") } else { path.to_path_buf() };
+    lock.exists() && !matches!(Lock::attempt(&lock), Ok(Attempt::Held(_)))
+}
+
+fn size(path: &Path) -> u64 {
+    match fs::symlink_metadata(path) {
+        Ok(found) if found.is_dir() => entries(path).unwrap_or_default().iter().map(|path| size(path)).sum(),
+        Ok(found) => found.len(),
+        Err(_) => 0,
+    }
+}
+
+/// A result steps aside first: at no moment does half of one stand in its place.
+fn remove(path: &Path) -> Result<()> {
+    let removing = || format!("removing {}", path.display());
+    let is_folder = match fs::symlink_metadata(path) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+        found => found.with_context(removing)?.is_dir(),
+    };
+    if !is_folder {
+        return fs::remove_file(path).with_context(removing);
+    }
+    let mut aside = path.as_os_str().to_os_string();
+    if path.extension().is_none() {
+        aside.push(".old");
+        if fs::symlink_metadata(&aside).is_ok() {
+            fs::remove_dir_all(&aside).with_context(removing)?;
+        }
+        fs::rename(path, &aside).with_context(removing)?;
+    }
+    fs::remove_dir_all(&aside).with_context(removing)
+}

@@ -1,0 +1,118 @@
+//! What runs and why: skip, rerun with reason, early stop; commands that can be pasted.
+
+use std::fs;
+use std::process::Command;
+
+use crate::lab::{Lab, PIPELINE, contains};
+
+#[test]
+fn second_run_does_nothing() {
+    let lab = Lab::new();
+    let (code, stdout, stderr) = lab.run();
+    assert_eq!(code, 0, "{stderr}");
+    // banan, cherr, ape, Date, elder
+    let table = "known a 4\nknown e 5\nall a 4\nall sum 4\n";
+    assert_eq!(stdout, format!("{table}report: data/store/view/demo/report/page.html\n"));
+    contains(&stderr, "prepare: runs: never run\n");
+    contains(&stderr, "5 of 5 nodes ran");
+    let first = lab.contents();
+    lab.started();
+    let (code, again, stderr) = lab.run();
+    assert_eq!((code, again), (0, stdout));
+    assert!(stderr.starts_with("nothing to do: 5 nodes are fresh ("), "{stderr}");
+    assert!(stderr.lines().count() == 1, "{stderr}");
+    assert_eq!(lab.started(), [""; 0]);
+    assert_eq!(lab.contents(), first);
+}
+
+#[test]
+fn one_changed_parameter_reruns_only_what_is_downstream_with_the_reason() {
+    let lab = Lab::new();
+    assert_eq!(lab.run().0, 0);
+    lab.started();
+    lab.pipeline(&PIPELINE.replace("min = 2", "min = 4"));
+    let (code, plan, _) = lab.rote(&["plan", "demo.toml"]);
+    assert_eq!(code, 0);
+    contains(&plan, "extract: runs\n  params.min: 2 → 4\n  an earlier run took ");
+    contains(&plan, "score: runs if content changes, after extract\n");
+    contains(&plan, "2 of 5 nodes are fresh, 3 to run\n");
+    assert_eq!(lab.rote(&["why", "demo.toml", "extract"]).1, "params.min: 2 → 4\n");
+    let before = lab.contents();
+    let (code, _, stderr) = lab.run();
+    assert_eq!(code, 0, "{stderr}");
+    let after = lab.contents();
+    let (was, is) = (before["extract"].short(), after["extract"].short());
+    contains(&stderr, "extract: runs: params.min: 2 → 4\n");
+    contains(&stderr, &format!("score: runs: inputs.requests: {was} → {is} (from extract)\n"));
+    assert_eq!(lab.started(), ["extract", "score"]);
+    assert!(before["prepare"] == after["prepare"] && before["all"] == after["all"]);
+}
+
+#[test]
+fn the_wave_stops_where_content_is_the_same_again() {
+    let lab = Lab::new();
+    assert_eq!(lab.run().0, 0);
+    lab.started();
+    // No line is shorter than three letters.
+    lab.pipeline(&PIPELINE.replace("min = 2", "min = 3"));
+    let (code, _, stderr) = lab.run();
+    assert_eq!(code, 0, "{stderr}");
+    contains(&stderr, "1 of 5 nodes ran");
+    assert_eq!(lab.started(), ["extract"]);
+    // A parameter that is given no more is another key, though its default is the same.
+    lab.pipeline(&PIPELINE.replace("min = 2", ""));
+    contains(&lab.run().2, "extract: runs: params.min: 3 → not given\n");
+    // Back to what was made at first: nothing runs.
+    lab.pipeline(PIPELINE);
+    lab.started();
+    contains(&lab.run().2, "nothing to do");
+    assert_eq!(lab.started(), [""; 0]);
+}
+
+#[test]
+fn new_code_and_new_input_rerun() {
+    let lab = Lab::new();
+    assert_eq!(lab.run().0, 0);
+    lab.started();
+    let extract = lab.path("bin/rote-extract");
+    let mut bytes = fs::read(&extract).unwrap();
+    bytes.push(0);
+    // Another file: the old one is shared with every other stage.
+    fs::remove_file(&extract).unwrap();
+    fs::copy(lab.path("bin/rote-score"), &extract).unwrap();
+    fs::write(&extract, bytes).unwrap();
+    let (code, _, stderr) = lab.run();
+    assert_eq!(code, 0, "{stderr}");
+    contains(&stderr, "extract: runs: code: ");
+    assert_eq!(lab.started(), ["extract"]);
+    // The same length, a moment later.
+    fs::write(lab.path("text.txt"), "banane\ncherry\nape\nDate\nelderberry\n").unwrap();
+    let (code, _, stderr) = lab.run();
+    assert_eq!(code, 0, "{stderr}");
+    contains(&stderr, "(from text.txt)\n");
+}
+
+#[test]
+fn a_pasted_command_makes_what_the_run_then_finds() {
+    let lab = Lab::new();
+    let plan = lab.rote(&["plan", "demo.toml"]).1;
+    let pasted = plan.lines().find_map(|line| line.strip_prefix("  $ ")).unwrap();
+    let status = Command::new("sh").args(["-c", pasted]).current_dir(lab.folder.path()).output().unwrap();
+    assert!(status.status.success());
+    let (code, _, stderr) = lab.run();
+    assert_eq!(code, 0, "{stderr}");
+    contains(&stderr, "4 of 5 nodes ran");
+    assert_eq!(lab.rote(&["verify"]).0, 0);
+}
+
+#[test]
+fn a_stage_is_started_by_its_word() {
+    let lab = Lab::new();
+    let (code, stdout, _) = lab.rote(&["score", "--describe"]);
+    assert_eq!(code, 0);
+    contains(&stdout, "\"stage\": \"score\"");
+    assert_eq!(lab.rote(&["score", "--nonsense"]).0, 2);
+    let (code, _, stderr) = lab.rote(&["scor"]);
+    assert_eq!(code, 2);
+    contains(&stderr, "nearest: `score`");
+}
