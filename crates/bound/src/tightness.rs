@@ -17,7 +17,7 @@ struct Group {
 /// Collects rows of one intervention, request by request.
 #[derive(Default)]
 pub struct Summary {
-    groups: BTreeMap<(i32, String), Group>,
+    groups: BTreeMap<i32, BTreeMap<String, Group>>,
 }
 
 /// Differences below this share of what holds anyway are rounding, and no ratio is taken to them.
@@ -37,36 +37,56 @@ fn says_something(row: &Row) -> bool {
 
 /// What one row says: whether anything, and how far the bound is from what was measured.
 pub fn judge(change: &str, row: &Row) -> Ratio {
-    let logarithmic = row.bound == "out.product";
-    let log10 = if logarithmic && row.measured > row.trivial + NEGLIGIBLE.log10() {
-        Some(row.value - row.measured)
-    } else if !logarithmic && row.measured > NEGLIGIBLE * row.trivial && row.value > 0.0 {
-        Some((row.value / row.measured).log10())
-    } else {
-        None
-    };
     Ratio {
         change: change.to_string(),
         block: row.block,
         bound: row.bound.to_string(),
         informative: says_something(row),
-        log10,
+        log10: log10_ratio(row),
+    }
+}
+
+/// Bound over measured, where something was measured.
+fn log10_ratio(row: &Row) -> Option<f64> {
+    let logarithmic = row.bound == "out.product";
+    if logarithmic && row.measured > row.trivial + NEGLIGIBLE.log10() {
+        Some(row.value - row.measured)
+    } else if !logarithmic && row.measured > NEGLIGIBLE * row.trivial && row.value > 0.0 {
+        Some((row.value / row.measured).log10())
+    } else {
+        None
     }
 }
 
 impl Summary {
-    /// Adds what a row says.
+    /// Adds a row.
+    pub fn add_row(&mut self, row: &Row) {
+        self.count(row.block, &row.bound, says_something(row), log10_ratio(row));
+    }
+
+    /// Adds what a row said.
     pub fn add(&mut self, ratio: &Ratio) {
-        let group = self.groups.entry((ratio.block, ratio.bound.clone())).or_default();
+        self.count(ratio.block, &ratio.bound, ratio.informative, ratio.log10);
+    }
+
+    fn count(&mut self, block: i32, bound: &str, informative: bool, log10: Option<f64>) {
+        let of_block = self.groups.entry(block).or_default();
+        if !of_block.contains_key(bound) {
+            of_block.insert(bound.to_string(), Group::default());
+        }
+        let group = of_block.get_mut(bound).expect("put there above");
         group.rows += 1;
-        group.informative += u32::from(ratio.informative);
-        group.ratios.extend(ratio.log10);
+        group.informative += u32::from(informative);
+        group.ratios.extend(log10);
     }
 
     /// The rows of the table.
     pub fn finish(self, change: &str) -> Vec<Tightness> {
         let place = |bound: &str| THEOREMS.iter().position(|(name, _)| bound.starts_with(name));
-        let mut groups: Vec<_> = self.groups.into_iter().collect();
+        let of_blocks = self.groups.into_iter();
+        let mut groups: Vec<_> = of_blocks
+            .flat_map(|(block, groups)| groups.into_iter().map(move |(bound, group)| ((block, bound), group)))
+            .collect();
         groups.sort_by_key(|((block, bound), _)| (*block, place(bound)));
         groups
             .into_iter()
