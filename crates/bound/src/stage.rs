@@ -116,10 +116,9 @@ impl Stage for Bound {
                 .with_context(|| format!("bounding request {}", request.request))?;
             for ((name, summary), of_change) in names.iter().zip(&mut summaries).zip(of_changes) {
                 for row in &of_change.bounds {
-                    let ratio = judge(name, row);
                     match &mut ratios {
-                        Some(ratios) => ratios.extend([ratio])?,
-                        None => summary.add(&ratio),
+                        Some(ratios) => ratios.extend([judge(name, row)])?,
+                        None => summary.add_row(row),
                     }
                 }
                 rows.extend(of_change.bounds.into_iter().map(|row| BoundRow {
@@ -127,7 +126,7 @@ impl Stage for Bound {
                     block: row.block,
                     request: request.request,
                     position: row.position,
-                    bound: row.bound,
+                    bound: row.bound.into_owned(),
                     value: row.value,
                     measured: row.measured,
                 }))?;
