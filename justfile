@@ -23,6 +23,18 @@ compare: build
     data/external/compare/venv/bin/python tests/compare/compare.py --size 70m --sequences random
     data/external/compare/venv/bin/python tests/compare/compare.py --size 70m --sequences own
 
+# kills, engines, clusters and size, beyond what the tests do: 200 kills; make and snakemake against the runner
+# (needs both); one Slurm node on loopback (`start`, `stop`; needs slurm-wlm and munge); 1000 nodes against dvc and
+# snakemake
+kills:
+    ROTE_TEST_KILLS=200 cargo test --test runner real::killed
+engines: build
+    tests/engines.sh
+slurm ACTION:
+    tests/slurm.sh {{ACTION}}
+scale: build
+    python3 tests/scale.py
+
 # rewrite snapshots, then read the difference
 bless:
     INSTA_UPDATE=always cargo test
@@ -41,6 +53,7 @@ train: build
     rm -rf data/demo/gpt_neox data/demo/gpt_neo
     target/debug/rote-train --corpus data/demo/corpus.txt --records data/demo/records.jsonl --held-out data/demo/pages.txt --epochs 3 --family gpt_neox --out data/demo/gpt_neox
     target/debug/rote-train --corpus data/demo/corpus.txt --records data/demo/records.jsonl --held-out data/demo/pages.txt --epochs 3 --family gpt_neo --out data/demo/gpt_neo
+    rm data/demo/gpt_neox/artifact.json data/demo/gpt_neox/run.json data/demo/gpt_neo/artifact.json data/demo/gpt_neo/run.json
 
 # tiny checkpoints and what transformers says of them (needs torch, transformers, tokenizers, safetensors, gguf, numpy)
 tiny:
