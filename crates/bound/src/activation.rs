@@ -59,6 +59,19 @@ fn shape(act: Activation) -> Option<&'static Shape> {
     }
 }
 
+/// Where an activation is steepest, how steep, and by how much `x` is above `act(x)` at most.
+pub(crate) struct Steepness {
+    pub at: f64,
+    pub slope: f64,
+    pub depth: f64,
+}
+
+/// Of a smooth activation.
+pub(crate) fn steepness(act: Activation) -> Option<Steepness> {
+    let shape = shape(act)?;
+    Some(Steepness { at: shape.steepest_at, slope: shape.steepest, depth: shape.depth })
+}
+
 /// Value and slope at `x`; ReLU's slope at 0 is 0.
 pub fn evaluate(act: Activation, x: f64) -> (f64, f64) {
     match act {

@@ -1,6 +1,8 @@
 //! The promise: every row of a proven bound is compared with what was measured, and one that is exceeded is
 //! a defect, told with its place.
 
+use std::borrow::Cow;
+
 use anyhow::{Result, bail};
 
 /// What a row of the `bound` table claims.
@@ -55,7 +57,7 @@ pub struct Row {
     /// Index in context ++ continuation.
     pub position: u32,
     /// The theorem.
-    pub bound: String,
+    pub bound: Cow<'static, str>,
     /// Upper bound, with its slack.
     pub value: f64,
     /// What it bounds.

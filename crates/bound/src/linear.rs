@@ -63,7 +63,13 @@ impl<'a> View<'a> {
     }
 
     pub(crate) fn to_matrix(self) -> Matrix<f64> {
-        let data = (0..self.rows).flat_map(|row| (0..self.cols).map(move |col| self.at(row, col))).collect();
+        let mut data = Vec::with_capacity(self.rows * self.cols);
+        for row in 0..self.rows {
+            match self.col_step {
+                1 => data.extend_from_slice(&self.data[row * self.row_step..][..self.cols]),
+                _ => data.extend((0..self.cols).map(|col| self.at(row, col))),
+            }
+        }
         Matrix::new(self.rows, self.cols, data)
     }
 }

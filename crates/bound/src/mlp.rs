@@ -9,7 +9,7 @@
 
 use rote_model::Activation;
 
-use crate::activation::{Curve, Interval};
+use crate::activation::{Curve, Interval, steepness};
 use crate::hybrid::hybrid;
 use crate::linear::norm;
 use crate::mlp_constants::{Form, MlpConstants};
@@ -29,6 +29,13 @@ pub(crate) fn mlp_step(c: &MlpConstants, point: &MlpPoint, i: usize, r: f64, len
 
 fn any_step(c: &MlpConstants, point: &MlpPoint, i: usize, r: f64, length: f64) -> f64 {
     let (a, act) = (point.a.row(i), point.act.row(i));
+    let cap = point.centred[i] + c.reach;
+    let least = at_least(c, a, act, r);
+    if let Form::Plain { through } = &c.form
+        && cap <= least.ranges.min(least.slopes).min(through * r / 2.0 + least.tilts)
+    {
+        return cap;
+    }
     let curve = Curve::of(c.act);
     let moves: Vec<Interval> =
         a.iter().zip(act).zip(&c.columns).map(|((&a, &value), &w)| curve.interval(a, value, w * r)).collect();
@@ -41,17 +48,51 @@ fn any_step(c: &MlpConstants, point: &MlpPoint, i: usize, r: f64, length: f64) -
                 _ => own,
             }
         }
-        (Form::Plain { through }, _) => plain(c, &moves, *through, r),
+        (Form::Plain { through }, _) => plain(c, &moves, *through, r, &least, cap),
         (Form::Gated { .. }, None) => f64::INFINITY,
     };
-    best.min(point.centred[i] + c.reach)
+    best.min(cap)
 }
 
-fn plain(c: &MlpConstants, moves: &[Interval], through: f64, r: f64) -> f64 {
-    let ranges: Vec<f64> = moves.iter().map(|interval| interval.range).collect();
-    let slopes = hybrid(moves.iter().map(|interval| interval.slope), &c.columns, c.first_norm) * r;
-    let tilts = hybrid(moves.iter().map(|interval| interval.tilt), &c.columns, c.first_norm) * r;
-    (c.down_norm * norm(&ranges)).min(c.down_norm * slopes).min(through * r / 2.0 + c.down_norm * tilts)
+/// What no candidate of [`plain`] can be below.
+struct AtLeast {
+    ranges: f64,
+    slopes: f64,
+    /// Of the even rest alone.
+    tilts: f64,
+}
+
+/// Cheap, and enough to see which candidates are not the least where a step is long. An interval that holds the
+/// steepest point has the largest slope; such neurons alone give the hybrid bound
+/// `slope * min(|W|, (sum |w_k|^2)^(1/2))`. And as `x - act(x) <= depth`, the range is at least
+/// `a + b - depth - act(a)`.
+fn at_least(c: &MlpConstants, a: &[f64], act: &[f64], r: f64) -> AtLeast {
+    let Some(steep) = steepness(c.act) else { return AtLeast { ranges: 0.0, slopes: 0.0, tilts: 0.0 } };
+    let (columns, ranges) = crate::wide::long_steps(a, act, &c.columns, r, steep.at, steep.depth);
+    let spectral = c.down_norm * c.first_norm.min(columns.sqrt()) * r * (1.0 - 1e-12);
+    AtLeast {
+        ranges: c.down_norm * ranges.sqrt() * (1.0 - 1e-12),
+        slopes: steep.slope * spectral,
+        tilts: (steep.slope - 0.5) * spectral,
+    }
+}
+
+/// The least of the three candidates; those that cannot be below `best` are not worked out.
+fn plain(c: &MlpConstants, moves: &[Interval], through: f64, r: f64, least: &AtLeast, best: f64) -> f64 {
+    let hybrid =
+        |v: fn(&Interval) -> f64| c.down_norm * hybrid(moves.iter().map(v), &c.columns, c.first_norm) * r;
+    let mut best = best;
+    if least.ranges < best {
+        let ranges: Vec<f64> = moves.iter().map(|interval| interval.range).collect();
+        best = best.min(c.down_norm * norm(&ranges));
+    }
+    if through * r / 2.0 + least.tilts < best {
+        best = best.min(through * r / 2.0 + hybrid(|interval| interval.tilt));
+    }
+    if least.slopes < best {
+        best = best.min(hybrid(|interval| interval.slope));
+    }
+    best
 }
 
 /// One token's gated MLP.

@@ -399,13 +399,14 @@ impl<'a> Turned<'a> {
     /// `y R_p^T L` of rows `from .. end`.
     fn rows(&self, position: usize, from: usize, end: usize) -> Matrix<f64> {
         let (count, width) = (end - from, self.cover.cols);
-        let mut rows = view(&self.still).rows(from, count).to_matrix();
+        let mut rows = Matrix::new(count, width, self.still.data[from * width..end * width].to_vec());
         if self.turning.cols > 0 {
-            // R_p^T L: each column of L, as a row, turned.
-            let mut columns = view(self.cover).rows(0, self.turning.cols).transposed().to_matrix();
-            columns.data.chunks_exact_mut(self.turning.cols).for_each(|row| self.turn.forward(row, position));
-            let turning = view(&self.turning).rows(from, count);
-            accumulate(&mut rows.data, width, 1.0, turning, view(&columns).transposed());
+            // R_p^T L: its rows turn into each other.
+            let turns = self.turning.cols;
+            let mut cover = self.cover.data[..turns * width].to_vec();
+            self.turn.rows(&mut cover, width, position);
+            let turning = &self.turning.data[from * turns..end * turns];
+            crate::wide::add_products(&mut rows.data, turning, &cover, turns, width);
         }
         rows
     }

@@ -2,6 +2,7 @@
 //!
 //! Kept in memory: the trajectory's constants of one request, and the states of the intervention at hand.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use anyhow::{Result, ensure};
@@ -200,7 +201,7 @@ impl Bounds {
             let state = |i: usize| base.reach_of(i);
             for i in 0..base.tokens.len() {
                 let name = format!("out.lookahead.{ahead}");
-                rows.bounds.push(row(n_blocks - 1, i, &name, ends[i], measured[i], state(i)));
+                rows.bounds.push(row(n_blocks - 1, i, name, ends[i], measured[i], state(i)));
             }
         }
         let (rho, measured) = (&rho[n_blocks - 1 - first], &differ[n_blocks - 1 - first]);
@@ -381,7 +382,7 @@ impl Bounds {
         let span = before.iter().copied().fold(f64::NEG_INFINITY, f64::max)
             - before.iter().copied().fold(f64::INFINITY, f64::min);
         let uniform = (before.len() as f64).ln();
-        let mut push = |name: &str, value: f64, measured: f64, trivial: f64| {
+        let mut push = |name: &'static str, value: f64, measured: f64, trivial: f64| {
             let value = value * INFLATE + rounding;
             rows.push(Row { block: -2, ..row(0, i, name, value, measured, trivial) });
         };
@@ -422,12 +423,27 @@ impl Base<'_> {
     }
 }
 
-fn row(block: usize, position: usize, bound: &str, value: f64, measured: f64, trivial: f64) -> Row {
+fn row(
+    block: usize,
+    position: usize,
+    bound: impl Into<Cow<'static, str>>,
+    value: f64,
+    measured: f64,
+    trivial: f64,
+) -> Row {
     let (block, position) = (block as i32, position as u32);
-    Row { block, position, bound: bound.to_string(), value, measured, slack: 0.0, trivial }
+    Row { block, position, bound: bound.into(), value, measured, slack: 0.0, trivial }
 }
 
-fn equality(block: usize, i: usize, bound: &str, exact: f64, slack: f64, measured: f64, trivial: f64) -> Row {
+fn equality(
+    block: usize,
+    i: usize,
+    bound: &'static str,
+    exact: f64,
+    slack: f64,
+    measured: f64,
+    trivial: f64,
+) -> Row {
     let slack = slack + (INFLATE - 1.0) * exact;
     Row { slack, ..row(block, i, bound, exact + slack, measured, trivial) }
 }

@@ -42,6 +42,18 @@ impl Turn {
         self.turn(row, position, 1.0);
     }
 
+    /// `m <- R_position^T m` for rows of `width`, one per dimension that turns.
+    pub(crate) fn rows(&self, m: &mut [f64], width: usize, position: usize) {
+        let (half, table) = (self.half, &self.table[position * self.half..]);
+        for j in 0..half {
+            let (cos, sin) = table[j];
+            let (upper, lower) = m.split_at_mut((j + half) * width);
+            for (a, b) in upper[j * width..][..width].iter_mut().zip(&mut lower[..width]) {
+                (*a, *b) = (*a * cos - *b * sin, *b * cos + *a * sin);
+            }
+        }
+    }
+
     /// `row <- row R_position^T`.
     #[cfg(test)]
     pub(crate) fn adjoint(&self, row: &mut [f64], position: usize) {

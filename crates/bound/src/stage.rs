@@ -63,7 +63,10 @@ impl Stage for Bound {
 
     fn run(inputs: &Inputs, params: &Params, output: &Output, context: &Context) -> Result<()> {
         if let Some(shards) = context.shards() {
-            return join_shards(shards, output);
+            return match inputs.requests {
+                Some(_) => join_shards(shards, output),
+                None => join::<Constant>(shards, output),
+            };
         }
         let requests: Option<Vec<Request>> =
             inputs.requests.as_ref().map(|place| read(place).context("reading requests")).transpose()?;
@@ -75,7 +78,7 @@ impl Stage for Bound {
         let constants = Constants::with(&model.spec, &model.weights, &known.unwrap_or_default())?;
         let Some(requests) = requests else {
             let mut rows = TableWriter::new(output);
-            rows.extend(constants.rows().iter().cloned())?;
+            rows.extend(constants.rows()[context.range(constants.rows().len())].iter().cloned())?;
             return rows.finish();
         };
         let changes = unfold(&params.change, model.spec.n_blocks)?;
@@ -113,10 +116,9 @@ impl Stage for Bound {
                 .with_context(|| format!("bounding request {}", request.request))?;
             for ((name, summary), of_change) in names.iter().zip(&mut summaries).zip(of_changes) {
                 for row in &of_change.bounds {
-                    let ratio = judge(name, row);
                     match &mut ratios {
-                        Some(ratios) => ratios.extend([ratio])?,
-                        None => summary.add(&ratio),
+                        Some(ratios) => ratios.extend([judge(name, row)])?,
+                        None => summary.add_row(row),
                     }
                 }
                 rows.extend(of_change.bounds.into_iter().map(|row| BoundRow {
@@ -124,7 +126,7 @@ impl Stage for Bound {
                     block: row.block,
                     request: request.request,
                     position: row.position,
-                    bound: row.bound,
+                    bound: row.bound.into_owned(),
                     value: row.value,
                     measured: row.measured,
                 }))?;

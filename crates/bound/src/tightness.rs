@@ -17,7 +17,7 @@ struct Group {
 /// Collects rows of one intervention, request by request.
 #[derive(Default)]
 pub struct Summary {
-    groups: BTreeMap<(i32, usize, String), Group>,
+    groups: BTreeMap<i32, BTreeMap<String, Group>>,
 }
 
 /// Differences below this share of what holds anyway are rounding, and no ratio is taken to them.
@@ -37,38 +37,60 @@ fn says_something(row: &Row) -> bool {
 
 /// What one row says: whether anything, and how far the bound is from what was measured.
 pub fn judge(change: &str, row: &Row) -> Ratio {
+    Ratio {
+        change: change.to_string(),
+        block: row.block,
+        bound: row.bound.to_string(),
+        informative: says_something(row),
+        log10: log10_ratio(row),
+    }
+}
+
+/// Bound over measured, where something was measured.
+fn log10_ratio(row: &Row) -> Option<f64> {
     let logarithmic = row.bound == "out.product";
-    let log10 = if logarithmic && row.measured > row.trivial + NEGLIGIBLE.log10() {
+    if logarithmic && row.measured > row.trivial + NEGLIGIBLE.log10() {
         Some(row.value - row.measured)
     } else if !logarithmic && row.measured > NEGLIGIBLE * row.trivial && row.value > 0.0 {
         Some((row.value / row.measured).log10())
     } else {
         None
-    };
-    Ratio {
-        change: change.to_string(),
-        block: row.block,
-        bound: row.bound.clone(),
-        informative: says_something(row),
-        log10,
     }
 }
 
 impl Summary {
-    /// Adds what a row says.
+    /// Adds a row.
+    pub fn add_row(&mut self, row: &Row) {
+        self.count(row.block, &row.bound, says_something(row), log10_ratio(row));
+    }
+
+    /// Adds what a row said.
     pub fn add(&mut self, ratio: &Ratio) {
-        let place = THEOREMS.iter().position(|(name, _)| ratio.bound.starts_with(name)).unwrap_or(usize::MAX);
-        let group = self.groups.entry((ratio.block, place, ratio.bound.clone())).or_default();
+        self.count(ratio.block, &ratio.bound, ratio.informative, ratio.log10);
+    }
+
+    fn count(&mut self, block: i32, bound: &str, informative: bool, log10: Option<f64>) {
+        let of_block = self.groups.entry(block).or_default();
+        if !of_block.contains_key(bound) {
+            of_block.insert(bound.to_string(), Group::default());
+        }
+        let group = of_block.get_mut(bound).expect("put there above");
         group.rows += 1;
-        group.informative += u32::from(ratio.informative);
-        group.ratios.extend(ratio.log10);
+        group.informative += u32::from(informative);
+        group.ratios.extend(log10);
     }
 
     /// The rows of the table.
     pub fn finish(self, change: &str) -> Vec<Tightness> {
-        let groups = self.groups.into_iter();
+        let place = |bound: &str| THEOREMS.iter().position(|(name, _)| bound.starts_with(name));
+        let of_blocks = self.groups.into_iter();
+        let mut groups: Vec<_> = of_blocks
+            .flat_map(|(block, groups)| groups.into_iter().map(move |(bound, group)| ((block, bound), group)))
+            .collect();
+        groups.sort_by_key(|((block, bound), _)| (*block, place(bound)));
         groups
-            .map(|((block, _, bound), mut group)| {
+            .into_iter()
+            .map(|((block, bound), mut group)| {
                 group.ratios.sort_unstable_by(f64::total_cmp);
                 let informative = f64::from(group.informative) / f64::from(group.rows.max(1));
                 let (claim, verdict) = match claim(&bound) {
@@ -108,7 +130,7 @@ mod tests {
     use super::*;
 
     fn row(bound: &str, value: f64, measured: f64) -> Row {
-        let bound = bound.to_string();
+        let bound = bound.to_string().into();
         Row { block: 0, position: 1, bound, value, measured, slack: 0.0, trivial: 5.0 }
     }
 

@@ -35,7 +35,10 @@ wide! {
 fn sum_exp(z: &[f64], top: f64) -> f64 {
     let mut sums = [0.0; LANES];
     let chunks = z.chunks_exact(LANES);
-    let rest: f64 = chunks.remainder().iter().map(|&z| Real::exp(z - top)).sum();
+    let mut rest = 0.0;
+    for &z in chunks.remainder() {
+        rest += Real::exp(z - top);
+    }
     for chunk in chunks {
         for lane in 0..LANES {
             sums[lane] += Real::exp(chunk[lane] - top);
@@ -97,21 +100,72 @@ fn compare_logits(before: &[f64], after: &[f64], log_p: &[f64], log_sum: f64) ->
 }
 
 wide! {
+/// For intervals `a_k ± w_k r`: `sum w_k^2` over those that hold `steepest`, and the sum of squares of
+/// `a_k + w_k r - depth - act_k` where that is positive.
+fn long_steps(a: &[f64], act: &[f64], w: &[f64], r: f64, steepest: f64, depth: f64) -> (f64, f64) {
+    let (mut columns, mut ranges) = ([0.0; LANES], [0.0; LANES]);
+    let mut add = |lane: usize, a: f64, act: f64, w: f64| {
+        let b = w * r;
+        let holds = a - b <= steepest && steepest <= a + b;
+        columns[lane] += if holds { w * w } else { 0.0 };
+        let range = a + b - depth - act;
+        ranges[lane] += if range > 0.0 { range * range } else { 0.0 };
+    };
+    let whole = a.len() / LANES * LANES;
+    for start in (0..whole).step_by(LANES) {
+        let cut = start..start + LANES;
+        let (a, act, w) = (&a[cut.clone()], &act[cut.clone()], &w[cut]);
+        for lane in 0..LANES {
+            add(lane, a[lane], act[lane], w[lane]);
+        }
+    }
+    for at in whole..a.len() {
+        add(at - whole, a[at], act[at], w[at]);
+    }
+    (columns.iter().sum(), ranges.iter().sum())
+}
+}
+
+wide! {
+/// `out += y m` for each row `y` (`k` long) and row of `out` (`width` long); `m` is `[k, width]`.
+fn add_products(out: &mut [f64], y: &[f64], m: &[f64], k: usize, width: usize) {
+    for (out, y) in out.chunks_exact_mut(width).zip(y.chunks_exact(k)) {
+        for (y, m) in y.iter().zip(m.chunks_exact(width)) {
+            for (out, m) in out.iter_mut().zip(m) {
+                *out += y * m;
+            }
+        }
+    }
+}
+}
+
+wide! {
 /// `x := act(x)`.
 fn activate(x: &mut [f64], act: Activation) {
     match act {
         Activation::GeluErf => {
-            let half = |x: f64| 0.5 * x * (1.0 + Real::erf(x * std::f64::consts::FRAC_1_SQRT_2));
-            x.iter_mut().for_each(|x| *x = half(*x));
+            // Loops, not closures handed on: these would be compiled for themselves, without wide vectors.
+            for x in x {
+                *x = 0.5 * *x * (1.0 + Real::erf(*x * std::f64::consts::FRAC_1_SQRT_2));
+            }
         }
         Activation::GeluTanh => {
             // (1 + tanh w) / 2 = 1 / (1 + e^-2w).
             let rate = 2.0 * (2.0 / std::f64::consts::PI).sqrt();
-            let gelu = |x: f64| x / (1.0 + Real::exp(-rate * (x + 0.044_715 * x * x * x)));
-            x.iter_mut().for_each(|x| *x = gelu(*x));
+            for x in x {
+                *x /= 1.0 + Real::exp(-rate * (*x + 0.044_715 * *x * *x * *x));
+            }
         }
-        Activation::Relu => x.iter_mut().for_each(|x| *x = if *x > 0.0 { *x } else { 0.0 }),
-        Activation::Silu => x.iter_mut().for_each(|x| *x /= 1.0 + Real::exp(-*x)),
+        Activation::Relu => {
+            for x in x {
+                *x = if *x > 0.0 { *x } else { 0.0 };
+            }
+        }
+        Activation::Silu => {
+            for x in x {
+                *x /= 1.0 + Real::exp(-*x);
+            }
+        }
     }
 }
 }

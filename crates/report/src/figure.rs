@@ -322,10 +322,11 @@ impl Panel {
                 svg.line(&format!("rule s{}", series.style), (left, y.at(rule)), (right, y.at(rule)));
             }
         }
+        let gap = self.gap(&x);
         let at = |index: usize, point: &Point| {
             // Series that share their x stand a little apart, so that their bars can be told.
             let apart = if self.series[index].draw == Draw::Line && self.series.len() > 1 {
-                (index as f64 - (self.series.len() - 1) as f64 / 2.0) * 2.6
+                (index as f64 - (self.series.len() - 1) as f64 / 2.0) * gap
             } else {
                 0.0
             };
@@ -378,6 +379,14 @@ impl Panel {
             svg.text(&format!("soft halo s{}", label.style), label.at, Anchor::Start, &label.text);
         }
         svg.into_body()
+    }
+
+    /// By how much series that share their x stand apart: all of them within the step to the next x.
+    fn gap(&self, x: &Scale) -> f64 {
+        let mut places: Vec<f64> = self.points().map(|point| x.at(point.x)).collect();
+        places.sort_by(f64::total_cmp);
+        let steps = places.windows(2).map(|pair| pair[1] - pair[0]).filter(|step| *step > 0.5);
+        (0.7 * steps.fold(f64::INFINITY, f64::min) / self.series.len() as f64).min(2.6)
     }
 
     /// What is shown when a mark is pointed at.
