@@ -120,6 +120,23 @@ def ours(model, data, work, options):
     return seconds
 
 
+def cut_digits(model, folder):
+    """Puts back how SmolLM's text is cut before merging, which `transformers` drops when it reads a GGUF file.
+
+    The file only names it (`tokenizer.ggml.pre`); without it two blanks before a digit become other tokens.
+    """
+    from gguf import GGUFReader
+
+    if GGUFReader(model).fields["tokenizer.ggml.pre"].contents() != "smollm":
+        return
+    path = folder / "tokenizer.json"
+    tokenizer = json.loads(path.read_text())
+    digits = {"type": "Digits", "individual_digits": True}
+    bytes_ = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": True}
+    tokenizer["pre_tokenizer"] = {"type": "Sequence", "pretokenizers": [digits, bytes_]}
+    path.write_text(json.dumps(tokenizer, ensure_ascii=False))
+
+
 def float32(model, work):
     """A folder of float32 weights that `transformers` reads."""
     if model.is_dir():
@@ -137,6 +154,7 @@ def float32(model, work):
     plain.load_state_dict(read.state_dict())
     plain.save_pretrained(folder)
     AutoTokenizer.from_pretrained(**given).save_pretrained(folder)
+    cut_digits(model, folder)
     return folder
 
 
