@@ -4,7 +4,7 @@
 
 250 columns of four stages: ten texts are read and cut (ten files), filtered twice (ten files each), counted (one file).
 The stages are the stand-ins of the tests; what is timed is how long an engine takes to see that nothing has to run.
-Each engine is timed five times in turn; the least counts, since other work on the machine only adds. Processor time is
+Each engine is timed three times in turn; the least counts, since other work on the machine only adds. Processor time is
 given too, which other work hardly changes.
 """
 
@@ -90,7 +90,7 @@ def run(command):
 
 
 times = {name: [] for name in commands}
-for _ in range(5):
+for _ in range(3):
     for name, command in commands.items():
         *taken, told = run(command)
         times[name].append(taken)

@@ -63,7 +63,10 @@ impl Stage for Bound {
 
     fn run(inputs: &Inputs, params: &Params, output: &Output, context: &Context) -> Result<()> {
         if let Some(shards) = context.shards() {
-            return join_shards(shards, output);
+            return match inputs.requests {
+                Some(_) => join_shards(shards, output),
+                None => join::<Constant>(shards, output),
+            };
         }
         let requests: Option<Vec<Request>> =
             inputs.requests.as_ref().map(|place| read(place).context("reading requests")).transpose()?;
@@ -75,7 +78,7 @@ impl Stage for Bound {
         let constants = Constants::with(&model.spec, &model.weights, &known.unwrap_or_default())?;
         let Some(requests) = requests else {
             let mut rows = TableWriter::new(output);
-            rows.extend(constants.rows().iter().cloned())?;
+            rows.extend(constants.rows()[context.range(constants.rows().len())].iter().cloned())?;
             return rows.finish();
         };
         let changes = unfold(&params.change, model.spec.n_blocks)?;

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use rote_artifact::tables::Request;
-use rote_engine::{Sweep, load_subject};
+use rote_engine::{Room, Sweep, load_subject};
 use rote_model::{Model, NoTap, Row, Spec, State, Workspace};
 use rote_plan::{BlockChange, Intervention, unfold};
 
@@ -137,8 +137,8 @@ fn main() {
     println!("readout          {:8.0} tokens/s", count / seconds_read);
 
     let changes = unfold(&["attn.identity@each".to_string()], spec.n_blocks).expect("interventions");
-    let mut sweep = |changes: &[Intervention], generate: bool| {
-        let sweep = Sweep::new(model, changes, None, generate, None).expect("a sweep");
+    let sweep = |changes: &[Intervention], generate: bool| {
+        let sweep = Sweep::new(model, changes, None, generate, Room::PLENTY).expect("a sweep");
         median(|| sweep.run(&requests, &mut |_, _| Ok(())).expect("answers"))
     };
     let base = sweep(&changes[..1], false);

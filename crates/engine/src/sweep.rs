@@ -1,6 +1,6 @@
 //! `Sweep`: every request under every intervention, in the order of work that costs least.
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use rote_artifact::tables::Request;
 use rote_model::{Model, Readout, Real, Workspace};
 use rote_plan::{BlockChange, Intervention};
@@ -8,6 +8,7 @@ use rote_plan::{BlockChange, Intervention};
 use crate::batch::batches;
 use crate::greedy::{Text, decode};
 use crate::pass::{Change, Layout, Pass};
+use crate::room::{Need, Room, weights};
 
 /// What one request got under one intervention.
 #[derive(Clone, Debug, PartialEq)]
@@ -33,8 +34,11 @@ impl Answer {
 
 /// Tokens of a batch unless memory says less: enough to keep matrix products at full speed.
 const TOKENS: usize = 8192;
-/// Bytes that keys, values and block inputs of one batch may take.
-const BYTES: usize = 2 << 30;
+/// Bytes that a batch may take unless it has to take more: beyond it nothing is gained.
+const BYTES: u64 = 2 << 30;
+/// Tokens whose activations a thread holds at a time (a group of `Model::run`), and columns and rows of a tile of
+/// logits.
+const WORKING: (usize, usize) = (1024, 1024 * 256);
 
 /// A plan of work.
 pub struct Sweep<'a, T> {
@@ -43,12 +47,12 @@ pub struct Sweep<'a, T> {
     firsts: Vec<usize>,
     means: Option<&'a [Vec<T>]>,
     generate: bool,
-    batch: Option<usize>,
+    room: Room,
 }
 
 impl<'a, T: Real> Sweep<'a, T> {
     /// Every one of `changes` on `model`. `means`, `[n_blocks][d_model]`, are what `attn.mean` puts in the
-    /// place of attention; with `generate`, free-running text is decoded; `batch` limits the requests that go
+    /// place of attention; with `generate`, free-running text is decoded; `room` limits the requests that go
     /// together.
     ///
     /// # Errors
@@ -58,12 +62,12 @@ impl<'a, T: Real> Sweep<'a, T> {
         changes: &[Intervention],
         means: Option<&'a [Vec<T>]>,
         generate: bool,
-        batch: Option<usize>,
+        room: Room,
     ) -> Result<Self> {
         let (n_blocks, n_heads) = (model.spec.n_blocks, model.spec.n_heads);
         let resolved = changes.iter().map(|c| c.resolve(n_blocks, n_heads)).collect::<Result<Vec<_>>>()?;
         let firsts = changes.iter().map(|c| c.first_block(n_blocks).unwrap_or(n_blocks)).collect();
-        Ok(Sweep { model, changes: resolved, firsts, means, generate, batch })
+        Ok(Sweep { model, changes: resolved, firsts, means, generate, room })
     }
 
     /// Answers `requests`; `each` gets every request in order with one answer per intervention.
@@ -76,8 +80,20 @@ impl<'a, T: Real> Sweep<'a, T> {
         each: &mut dyn FnMut(&Request, Vec<Answer>) -> Result<()>,
     ) -> Result<()> {
         let mut work = Workspace::default();
-        let tokens = TOKENS.min(BYTES / self.bytes_per_token()).max(1);
-        for range in batches(requests, tokens, self.batch.unwrap_or(usize::MAX)) {
+        let need = self.need(requests);
+        let longest =
+            requests.iter().max_by_key(|request| request.context.len() + request.continuation.len());
+        if let Some(request) = longest {
+            let tokens = (request.context.len() + request.continuation.len()) as u64;
+            let least = Need { tokens, ..need };
+            ensure!(
+                need.tokens >= tokens,
+                "request {} alone takes {least}, and --memory allows {:.1} GiB",
+                request.request,
+                self.room.memory as f64 / (1u64 << 30) as f64
+            );
+        }
+        for range in batches(requests, need.tokens as usize, self.room.batch.unwrap_or(usize::MAX)) {
             let requests = &requests[range];
             let answers = self.batch(requests, &mut work).with_context(|| {
                 format!("requests {}-{}", requests[0].request, requests[requests.len() - 1].request)
@@ -89,14 +105,42 @@ impl<'a, T: Real> Sweep<'a, T> {
         Ok(())
     }
 
-    /// What a token costs while its batch is in work.
-    fn bytes_per_token(&self) -> usize {
+    /// What answering `requests` holds in memory at its peak.
+    pub fn need(&self, requests: &[Request]) -> Need {
         let spec = &self.model.spec;
-        let inputs = spec.n_blocks * spec.d_model;
+        let threads = rayon::current_num_threads();
+        let gates = if matches!(spec.mlp, rote_model::MlpKind::Gated(_)) { 2 } else { 1 };
         let kept: usize = self.firsts.iter().map(|first| spec.n_blocks - first).sum();
-        let caches = if self.generate { (kept + spec.n_blocks) * 2 * spec.d_kv() } else { 0 };
-        let working = 6 * spec.d_model + spec.d_query() + 2 * spec.d_kv() + 2 * spec.d_mlp;
-        (inputs + caches + working) * size_of::<T>()
+        let mut distinct = self.firsts.clone();
+        distinct.sort_unstable();
+        distinct.dedup();
+        let sizes = || requests.iter().map(|r| (r.context.len(), r.continuation.len()));
+        let held: usize = sizes().map(|(given, asked)| given + asked).sum::<usize>().max(1);
+        let longest = sizes().map(|(given, asked)| given + asked).max().unwrap_or(1);
+        // Keys and values take whole lanes.
+        let share = |tokens: usize| tokens as f64 / held as f64;
+        let read = share(sizes().map(|(given, asked)| (given + asked).next_multiple_of(16)).sum());
+        let written = share(sizes().map(|(_, asked)| asked.next_multiple_of(16)).sum());
+        // States at blocks where interventions begin, the states being computed and those read out; keys and values
+        // of one block in two passes, or of all passes where text goes on from them, and those of the text.
+        let states = (distinct.len() + 3) * spec.d_model;
+        let caches = if self.generate {
+            read * (kept + 2 * spec.n_blocks) as f64 + written * (self.changes.len() * spec.n_blocks) as f64
+        } else {
+            read * 2.0
+        };
+        let numbers = states + (caches * 2.0 * spec.d_kv() as f64) as usize;
+        let answers = self.changes.len() * size_of::<Readout>();
+        let working = 3 * spec.d_model + 2 * spec.d_query() + 2 * spec.d_kv() + gates * spec.d_mlp;
+        let working = WORKING.0 * working + WORKING.1;
+        let need = Need {
+            weights: weights(self.model),
+            buffers: (threads * working * size_of::<T>()) as u64,
+            per_token: (numbers * size_of::<T>() + answers) as u64,
+            tokens: 0,
+        };
+        let worth = need.weights + need.buffers + BYTES.max(longest as u64 * need.per_token);
+        need.fit(self.room.memory.min(worth), TOKENS.max(longest).min(held) as u64)
     }
 
     fn batch(&self, requests: &[Request], work: &mut Workspace<T>) -> Result<Vec<Vec<Answer>>> {

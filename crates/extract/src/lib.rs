@@ -16,7 +16,7 @@ use anyhow::{Result, ensure};
 use clap::Args;
 use rote_artifact::tables::{Extraction, Request};
 use rote_artifact::{Misfit, TableWriter, read};
-use rote_engine::{Sweep, check_tokens, load_subject, sampled};
+use rote_engine::{Room, Sweep, check_tokens, load_subject, sampled};
 use rote_model::{Real, Sampler};
 use rote_plan::Intervention;
 use rote_stage::Output;
@@ -176,7 +176,9 @@ fn ask<T: Real>(
 
     let meter = context.meter("extract", requests.len() as u64);
     let mut rows = Vec::with_capacity(requests.len());
-    let sweep = Sweep::new(&loaded.model, &[Intervention::NONE], None, false, context.batch)?;
+    let room = Room { batch: context.batch, memory: context.memory };
+    let sweep = Sweep::new(&loaded.model, &[Intervention::NONE], None, false, room)?;
+    context.say(&format!("extract: {}", sweep.need(requests)));
     sweep.run(requests, &mut |request, answers| {
         let matched = answers[0].matched(&request.continuation);
         rows.push(Extraction {

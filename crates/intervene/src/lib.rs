@@ -9,7 +9,7 @@ use anyhow::{Context as _, Result, ensure};
 use clap::Args;
 use rote_artifact::tables::{Item, Outcome, Request};
 use rote_artifact::{Misfit, TableWriter, join, read};
-use rote_engine::{Sweep, attention_means, check_tokens, load_subject, sampled};
+use rote_engine::{Room, Sweep, attention_means, check_tokens, load_subject, sampled};
 use rote_model::{Real, Sampler};
 use rote_plan::unfold;
 use rote_stage::Output;
@@ -104,7 +104,9 @@ fn run<T: Real>(inputs: &Inputs, params: &Params, output: &Output, context: &Con
     let mut outcomes = TableWriter::<Outcome>::new(output);
     let mut items = TableWriter::<Item>::new(output);
     let meter = context.meter("intervene", requests.len() as u64);
-    let sweep = Sweep::new(model, &changes, means.as_deref(), params.generate, context.batch)?;
+    let room = Room { batch: context.batch, memory: context.memory };
+    let sweep = Sweep::new(model, &changes, means.as_deref(), params.generate, room)?;
+    context.say(&format!("intervene: {}", sweep.need(requests)));
     for requests in requests.chunks(if sampler.is_some() { CHUNK } else { requests.len().max(1) }) {
         // Only a sequence is ever drawn.
         let drawn: Vec<Request> = requests

@@ -96,6 +96,9 @@ impl Stage for Prepare {
     }
 }
 
+/// Tokens of a prefix or suffix that no model goes beyond; a pipeline may ask for any number.
+const LONGEST: usize = 1 << 24;
+
 /// Refuses what can be refused before a file is opened.
 fn check(inputs: &Inputs, params: &Params) -> Result<()> {
     if inputs.sequences.is_empty() && inputs.sequences_prefix.is_none() && inputs.task.is_empty() {
@@ -103,6 +106,8 @@ fn check(inputs: &Inputs, params: &Params) -> Result<()> {
     }
     ensure!(!params.prefix.contains(&0), "--prefix starts at 1");
     ensure!(params.suffix > 0, "--suffix starts at 1");
+    let longest = params.prefix.iter().chain([&params.suffix]).max().copied().unwrap_or(0);
+    ensure!(longest <= LONGEST, "--prefix and --suffix: {longest} tokens are more than any model reads");
     ensure!(params.stride != Some(0), "--stride starts at 1");
     ensure!(params.limit != Some(0), "--limit starts at 1");
     ensure!(params.max_length != Some(0), "--max-length starts at 1");

@@ -14,7 +14,9 @@ use crate::{npy, request};
 /// How sequences are cut.
 #[derive(Clone, Debug)]
 pub struct Cut {
-    /// Tokens given, one request for each; the suffix is the same for all, after the longest.
+    /// Tokens given, one request for each; the suffix is the same for all, after the longest. They are its last
+    /// tokens, so shorter contexts begin later: no keys and values of one serve another, and what requests of
+    /// one sequence share is its tokens and the batch.
     pub prefixes: Vec<usize>,
     /// Tokens asked about.
     pub suffix: usize,

@@ -40,13 +40,12 @@ pub fn collect(shelf: &Shelf, needs: &Needs, dropped: &[String], delete: bool) -
     let _lock = if delete && shelf.root.is_dir() { Some(alone(shelf)?) } else { None };
     let mut items = Vec::new();
     let linked = links(shelf, needs, dropped, &mut items)?;
-    let needed = closure(shelf, &linked)?;
-    for key in shelf.keys()? {
-        if !needed.contains(&key) {
-            let place = shelf.place(key);
-            let made = Manifest::read(&place).map_or("damaged".to_string(), |manifest| manifest.stage.name);
-            items.push(Item { bytes: size(&place), path: place, why: format!("{made}, needed by nothing") });
-        }
+    let lineage = Lineage::read(shelf)?;
+    let needed = lineage.closure(&linked);
+    for key in lineage.rest(&needed) {
+        let place = shelf.place(key);
+        let made = lineage.manifests.get(&key).map_or("damaged", |manifest| manifest.stage.name.as_str());
+        items.push(Item { bytes: size(&place), path: place, why: format!("{made}, needed by nothing") });
     }
     let keep = |key: Digest| needed.contains(&key) || linked.contains(&key);
     leftovers(shelf, &keep, &mut items)?;
@@ -109,39 +108,60 @@ fn links(
     Ok(keys)
 }
 
-/// The linked results and everything they were made of.
-fn closure(shelf: &Shelf, linked: &BTreeSet<Digest>) -> Result<BTreeSet<Digest>> {
-    let mut manifests = HashMap::new();
-    let mut contents: HashMap<Digest, Vec<Digest>> = HashMap::new();
-    for key in shelf.keys()? {
-        // A damaged result is no reason to keep or lose another; if it is linked, it stays for `verify` to tell.
-        if let Ok(manifest) = Manifest::read(&shelf.place(key)) {
-            contents.entry(manifest.content_id).or_default().push(key);
-            manifests.insert(key, manifest);
-        }
-    }
-    let mut needed: BTreeSet<Digest> =
-        linked.iter().filter(|key| shelf.place(**key).exists()).copied().collect();
-    let mut open: Vec<_> = needed.iter().copied().collect();
-    while let Some(key) = open.pop() {
-        let inputs = manifests.get(&key).into_iter().flat_map(|manifest| manifest.inputs.values().flatten());
-        for input in inputs {
-            // The same content may stand there more than once, as after a new build: one is enough, but it has to
-            // be the same stage's.
-            let Some(makers) = contents.get(&input.content_id) else { continue };
-            let alike: Vec<_> = makers
-                .iter()
-                .filter(|key| Some(&manifests[*key].stage.name) == input.stage.as_ref())
-                .collect();
-            if let [first, ..] = alike[..]
-                && !alike.iter().any(|key| needed.contains(key))
-            {
-                needed.insert(*first);
-                open.push(*first);
+/// What stands in a store and what it was made of.
+struct Lineage {
+    keys: Vec<Digest>,
+    manifests: HashMap<Digest, Manifest>,
+    contents: HashMap<Digest, Vec<Digest>>,
+}
+
+impl Lineage {
+    fn read(shelf: &Shelf) -> Result<Lineage> {
+        let keys: Vec<_> = shelf.keys()?.into_iter().filter(|key| shelf.place(*key).exists()).collect();
+        let mut lineage = Lineage { keys, manifests: HashMap::new(), contents: HashMap::new() };
+        for key in &lineage.keys {
+            // A damaged result is no reason to keep or lose another; if it is linked, it stays for `verify` to tell.
+            if let Ok(manifest) = Manifest::read(&shelf.place(*key)) {
+                lineage.contents.entry(manifest.content_id).or_default().push(*key);
+                lineage.manifests.insert(*key, manifest);
             }
         }
+        Ok(lineage)
     }
-    Ok(needed)
+
+    /// The results of `roots` and everything they were made of.
+    fn closure(&self, roots: &BTreeSet<Digest>) -> BTreeSet<Digest> {
+        let mut needed: BTreeSet<Digest> =
+            self.keys.iter().filter(|key| roots.contains(key)).copied().collect();
+        let mut open: Vec<_> = needed.iter().copied().collect();
+        while let Some(key) = open.pop() {
+            let manifest = self.manifests.get(&key).into_iter();
+            for input in manifest.flat_map(|manifest| manifest.inputs.values().flatten()) {
+                // The same content may stand there more than once, as after a new build: one is enough, but it has
+                // to be the same stage's.
+                let Some(makers) = self.contents.get(&input.content_id) else { continue };
+                let alike: Vec<_> = makers
+                    .iter()
+                    .filter(|key| Some(&self.manifests[*key].stage.name) == input.stage.as_ref())
+                    .collect();
+                if let [first, ..] = alike[..]
+                    && !alike.iter().any(|key| needed.contains(key))
+                {
+                    needed.insert(*first);
+                    open.push(*first);
+                }
+            }
+        }
+        needed
+    }
+
+    /// Results that are not `needed`, consumers before what they were made of: a kill between two leaves nothing whose
+    /// inputs are gone.
+    fn rest(&self, needed: &BTreeSet<Digest>) -> Vec<Digest> {
+        let mut rest: Vec<_> = self.keys.iter().filter(|key| !needed.contains(key)).copied().collect();
+        rest.sort_by_cached_key(|key| std::cmp::Reverse(self.closure(&BTreeSet::from([*key])).len()));
+        rest
+    }
 }
 
 /// What killed runs left, and files beside results that are gone.

@@ -190,7 +190,7 @@ pub fn text(scene: &Scene, verdicts: &[(usize, Verdict)]) -> String {
         }
     }
     let mut text = String::new();
-    let mut fresh = 0;
+    let (mut fresh, mut seconds) = (0, Some(0.0));
     for (index, verdict) in verdicts {
         let node = &scene.pipeline.nodes[*index];
         let (head, reasons, out) = match verdict {
@@ -209,12 +209,20 @@ pub fn text(scene: &Scene, verdicts: &[(usize, Verdict)]) -> String {
         };
         text += &format!("{}: {head}\n", node.name);
         reasons.iter().for_each(|reason| text += &format!("  {reason}\n"));
-        if let Some(estimate) = estimate(scene, node) {
+        let estimate = estimate(scene, node);
+        if let Some(estimate) = &estimate {
             text += &format!("  {}\n", estimate.text());
         }
+        seconds = seconds.zip(estimate.and_then(|run| run.seconds)).map(|(sum, more)| sum + more);
         let (program, arguments) = scene.command(node, &known, &out);
         text += &format!("  $ {}\n", command::line(&program, &arguments));
     }
     let rest = verdicts.len() - fresh;
-    text + &format!("{fresh} of {} nodes are fresh, {rest} to run\n", verdicts.len())
+    let took =
+        seconds.filter(|_| rest > 0).map(|seconds| format!("; earlier runs of these took {seconds:.1} s"));
+    text + &format!(
+        "{fresh} of {} nodes are fresh, {rest} to run{}\n",
+        verdicts.len(),
+        took.unwrap_or_default()
+    )
 }

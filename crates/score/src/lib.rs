@@ -102,6 +102,8 @@ impl Stage for Score {
         ensure!(params.fpr >= 0.0 && params.fpr < 1.0, "--fpr is a share below 1");
         ensure!(params.draws > 0, "--draws starts at 1");
         ensure!(params.resamples > 0, "--resamples starts at 1");
+        // Every resample is kept, for all interventions at once: no more than memory surely has.
+        ensure!(params.resamples <= 1 << 20, "--resamples: at most {}", 1 << 20);
         let mut answers = Answers::read(&inputs.requests, &inputs.outcomes)?;
         if let Some(reference) = &inputs.reference {
             answers = answers.with_reference(&Answers::read(&inputs.requests, reference)?);

@@ -42,6 +42,9 @@ struct Common {
     /// Requests that go through the model together; chosen by the engine by default, never changes a result
     #[arg(long, value_name = "N")]
     batch: Option<usize>,
+    /// Memory to keep below, such as 8GiB or 500MiB; by default what the machine has to spare
+    #[arg(long, value_name = "SIZE", value_parser = bytes)]
+    memory: Option<u64>,
     /// How to show progress on standard error
     #[arg(long, value_name = "HOW", default_value = "auto")]
     progress: Progress,
@@ -146,7 +149,8 @@ fn run<S: Stage>(matches: &ArgMatches, version: &'static str) -> Result<()> {
         output.set_shard(shard.to_string());
     }
     let progress = if common.quiet { Progress::None } else { common.progress };
-    let context = Context { threads, batch: common.batch, progress, part };
+    let memory = common.memory.unwrap_or_else(spare_memory);
+    let context = Context { threads, batch: common.batch, memory, progress, part };
     S::run(&inputs, &params, &output, &context)?;
 
     let seconds = began.elapsed().as_secs_f64();
@@ -256,6 +260,29 @@ fn print_line(line: &str) -> Result<()> {
     writeln!(stdout, "{line}")?;
     stdout.flush()?;
     Ok(())
+}
+
+/// `8GiB`, `500MiB`, `2000000`.
+fn bytes(text: &str) -> Result<u64> {
+    let end = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
+    let (number, unit) = text.split_at(end);
+    let unit = match unit {
+        "" | "B" => 1,
+        "KiB" => 1 << 10,
+        "MiB" => 1 << 20,
+        "GiB" => 1 << 30,
+        other => bail!("`{other}` is none of B, KiB, MiB, GiB"),
+    };
+    let number: f64 = number.parse().with_context(|| format!("`{number}` is no number"))?;
+    Ok((number * f64::from(unit)) as u64)
+}
+
+/// Bytes that could be taken without anything being pushed out; no limit where the system does not tell.
+fn spare_memory() -> u64 {
+    let told = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
+    let line = told.lines().find_map(|line| line.strip_prefix("MemAvailable:"));
+    let kibi = line.and_then(|line| line.split_whitespace().next()?.parse::<u64>().ok());
+    kibi.map_or(u64::MAX, |kibi| kibi * 1024)
 }
 
 fn available_threads() -> usize {

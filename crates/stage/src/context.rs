@@ -16,6 +16,8 @@ pub struct Context {
     pub threads: usize,
     /// Requests that go through the model together; `None` lets the engine choose.
     pub batch: Option<usize>,
+    /// Bytes of memory it should keep below.
+    pub memory: u64,
     /// How progress is shown.
     pub progress: Progress,
     /// What is to be done of the work.
@@ -46,7 +48,7 @@ impl Context {
 
     /// For tests: two threads, silent.
     pub fn quiet() -> Self {
-        Context { threads: 2, batch: None, progress: Progress::None, part: Part::Whole }
+        Context { threads: 2, batch: None, memory: u64::MAX, progress: Progress::None, part: Part::Whole }
     }
 
     /// A line about how the work goes, on standard error.

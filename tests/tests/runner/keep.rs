@@ -94,6 +94,33 @@ fn collect_touches_nothing_that_is_being_made() {
 }
 
 #[test]
+fn collect_killed_at_any_moment_harms_nothing() {
+    let lab = Lab::new();
+    for prefix in 2..=8 {
+        lab.pipeline(&PIPELINE.replace("prefix = 5", &format!("prefix = {prefix}")));
+        assert_eq!(lab.run().0, 0);
+    }
+    let (contents, mut kills) = (lab.contents(), 0);
+    loop {
+        let mut collect = lab.command(&["collect", "--delete"]);
+        let mut collect = collect.stdout(std::process::Stdio::null()).spawn().unwrap();
+        std::thread::sleep(std::time::Duration::from_micros(1500 + 400 * kills));
+        crate::lab::kill(collect.id());
+        let done = collect.wait().unwrap().success();
+        let (code, stdout, stderr) = lab.rote(&["verify"]);
+        assert_eq!((code, stderr.contains("damaged: ")), (0, false), "{stdout}{stderr}");
+        if done {
+            break;
+        }
+        kills += 1;
+    }
+    assert!(kills > 0);
+    assert_eq!((artifacts(&lab), lab.contents()), (5, contents));
+    contains(&lab.rote(&["collect"]).1, "5 results needed; 0 things");
+    contains(&lab.run().2, "nothing to do");
+}
+
+#[test]
 fn a_lock_file_holds_a_run_to_its_word() {
     let lab = Lab::new();
     let (code, _, stderr) = lab.rote(&["lock", "demo.toml"]);

@@ -35,7 +35,7 @@ fn one_changed_parameter_reruns_only_what_is_downstream_with_the_reason() {
     assert_eq!(code, 0);
     contains(&plan, "extract: runs\n  params.min: 2 → 4\n  an earlier run took ");
     contains(&plan, "score: runs if content changes, after extract\n");
-    contains(&plan, "2 of 5 nodes are fresh, 3 to run\n");
+    contains(&plan, "2 of 5 nodes are fresh, 3 to run; earlier runs of these took ");
     assert_eq!(lab.rote(&["why", "demo.toml", "extract"]).1, "params.min: 2 → 4\n");
     let before = lab.contents();
     let (code, _, stderr) = lab.run();

@@ -158,11 +158,12 @@ fn interrupted_within_a_stage_it_goes_on_from_the_last_whole_part() {
         }
         assert!(round < 20, "{parts:?}");
     }
-    // No whole part was made twice, but for one that was whole when the kill came and not yet told.
+    // No part was made twice. One that was whole when the kill came may never have been told.
     let told = parts.len();
     parts.sort();
     parts.dedup();
-    assert_eq!((told, parts.len()), (parts.len(), STAGES.len() * 3), "{parts:?}");
+    assert_eq!(told, parts.len(), "{parts:?}");
+    assert!((STAGES.len() * 2..=STAGES.len() * 3).contains(&told), "{parts:?}");
     joined.sort();
     joined.dedup();
     let mut stages = STAGES;

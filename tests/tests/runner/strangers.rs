@@ -108,3 +108,24 @@ fn a_model_of_the_hub_is_read_from_the_cache_by_its_revision() {
         "revision `0000` is not in the local Hugging Face cache; looked for ",
     );
 }
+
+#[test]
+fn sizes_that_nobody_has_are_refused_before_memory_is_taken() {
+    let lab = Lab::new();
+    assert_eq!(lab.run().0, 0);
+    for (key, size, expected) in [
+        ("prefix = 32", "18446744073709551615", "tokens are more than any model reads"),
+        ("suffix = 8", "9223372036854775807", "tokens are more than any model reads"),
+        ("resamples = 200", "1000000000000000", "--resamples: at most "),
+        ("block = [\"6-7\"]", "\"0-4294967295\"", "is beyond any model"),
+    ] {
+        let name = key.split(" = ").next().unwrap();
+        // Quoted, since TOML's own numbers are smaller.
+        let size = size.trim_matches('"');
+        fs::write(lab.path("real.toml"), PIPELINE.replace(key, &format!("{name} = \"{size}\""))).unwrap();
+        let (code, _, stderr) = lab.rote(&["run", "real.toml"]);
+        assert_eq!(code, 1, "{name}: {stderr}");
+        contains(&stderr, expected);
+    }
+    assert_eq!(lab.rote(&["verify"]).0, 0);
+}
