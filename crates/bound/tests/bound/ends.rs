@@ -1,8 +1,8 @@
-//! The plain implementation, continued: gated MLPs, bounds from weights alone, families of changes, and what a
+//! The plain implementation, continued: the trajectory, gated MLPs, bounds from weights alone, families of changes, and what a
 //! difference of the final state does to logits and decisions.
 
 use crate::algebra::{Rows, activation, dot, largest_eigenvalue, minus, norm, times, transposed};
-use crate::plain::{Block, Plain};
+use crate::plain::{Block, Mistake, Plain};
 use rote_model::{Activation, MlpKind, Positions, Residual};
 
 /// Theorem D's ingredients for a gated MLP.
@@ -118,6 +118,42 @@ impl Plain<'_> {
             reach = reach.min(root * root * (after + n2 * inside) / 2.0);
         }
         reach
+    }
+
+    /// Theorem E for a bypass of `from`, per block output from `from` on.
+    pub fn trajectory(&self, blocks: &[Block], from: usize) -> Vec<Vec<f64>> {
+        let n = blocks[0].x.len();
+        let sequential = self.model.spec.residual == Residual::Sequential;
+        let mut rho: Vec<f64> = (0..n).map(|i| self.local(from, &blocks[from], i)[0]).collect();
+        let mut all = Vec::new();
+        for index in from..blocks.len() {
+            let block = &blocks[index];
+            let before = rho.clone();
+            if index > from {
+                let r: Vec<f64> =
+                    (0..n).map(|i| self.step(rho[i], &block.u1[i], self.deviation(&block.x[i]))).collect();
+                for i in 0..n {
+                    if r[self.from(index, i)..=i].iter().any(|&r| r > 0.0) {
+                        rho[i] += self.attention(index, block, i, &r);
+                    }
+                }
+            }
+            let input = if sequential { rho.clone() } else { before };
+            if sequential || index > from {
+                for i in 0..n {
+                    let r = self.step(input[i], &block.u2[i], block.s2[i]);
+                    rho[i] += match self.model.spec.mlp {
+                        MlpKind::Plain(_) => self.plain_mlp(index, block, i, r),
+                        MlpKind::Gated(_) if self.mistake == Mistake::HalfMlp => {
+                            self.gated_mlp(index, block, i, r) / 2.0
+                        }
+                        MlpKind::Gated(_) => self.gated_mlp(index, block, i, r),
+                    };
+                }
+            }
+            all.push(rho.clone());
+        }
+        all
     }
 
     /// F2 for a bypass of `from`, at the last block.

@@ -33,9 +33,9 @@ pub struct Block {
     pub heads: Vec<Head>,
     pub attn: Rows,
     pub mlp: Rows,
-    u1: Rows,
+    pub u1: Rows,
     pub u2: Rows,
-    s2: Vec<f64>,
+    pub s2: Vec<f64>,
 }
 
 pub struct Plain<'a> {
@@ -298,7 +298,7 @@ impl Plain<'_> {
     }
 
     /// Theorem C; for models without query and key norms.
-    fn attention(&self, index: usize, block: &Block, i: usize, r: &[f64]) -> f64 {
+    pub fn attention(&self, index: usize, block: &Block, i: usize, r: &[f64]) -> f64 {
         let (spec, w) = (&self.model.spec, &self.model.weights.blocks[index]);
         let (dh, c) = (spec.d_head, spec.score_scale.abs());
         let from = self.from(index, i);
@@ -413,7 +413,7 @@ impl Plain<'_> {
     }
 
     /// Theorem D for plain MLPs.
-    fn plain_mlp(&self, index: usize, block: &Block, i: usize, r: f64) -> f64 {
+    pub fn plain_mlp(&self, index: usize, block: &Block, i: usize, r: f64) -> f64 {
         let w = &self.model.weights.blocks[index];
         let MlpKind::Plain(act) = self.model.spec.mlp else { return f64::INFINITY };
         let m = self.model.spec.d_mlp;
@@ -468,41 +468,5 @@ impl Plain<'_> {
             .min(n2 * norm(&f))
             .min(norm(&times(&vec![f.clone()], &absolute)[0]))
             .min((root * through + norm(&times(&vec![bias], &second)[0]) + n2 * inner) / 2.0)
-    }
-
-    /// Theorem E for a bypass of `from`, per block output from `from` on.
-    pub fn trajectory(&self, blocks: &[Block], from: usize) -> Vec<Vec<f64>> {
-        let n = blocks[0].x.len();
-        let sequential = self.model.spec.residual == Residual::Sequential;
-        let mut rho: Vec<f64> = (0..n).map(|i| self.local(from, &blocks[from], i)[0]).collect();
-        let mut all = Vec::new();
-        for index in from..blocks.len() {
-            let block = &blocks[index];
-            let before = rho.clone();
-            if index > from {
-                let r: Vec<f64> =
-                    (0..n).map(|i| self.step(rho[i], &block.u1[i], self.deviation(&block.x[i]))).collect();
-                for i in 0..n {
-                    if r[self.from(index, i)..=i].iter().any(|&r| r > 0.0) {
-                        rho[i] += self.attention(index, block, i, &r);
-                    }
-                }
-            }
-            let input = if sequential { rho.clone() } else { before };
-            if sequential || index > from {
-                for i in 0..n {
-                    let r = self.step(input[i], &block.u2[i], block.s2[i]);
-                    rho[i] += match self.model.spec.mlp {
-                        MlpKind::Plain(_) => self.plain_mlp(index, block, i, r),
-                        MlpKind::Gated(_) if self.mistake == Mistake::HalfMlp => {
-                            self.gated_mlp(index, block, i, r) / 2.0
-                        }
-                        MlpKind::Gated(_) => self.gated_mlp(index, block, i, r),
-                    };
-                }
-            }
-            all.push(rho.clone());
-        }
-        all
     }
 }
