@@ -35,6 +35,22 @@ slurm ACTION:
 scale: build
     python3 tests/scale.py
 
+# scores of SmolLM2 beside lm-evaluation-harness's, item by item; DATA holds the files of the five tasks (see the script;
+# needs lm-eval 0.4.13, gguf, polars)
+harness DATA: build
+    python3 crates/score/tests/harness.py --model data/external/smollm2/model.gguf --data {{DATA}} --limit 200
+
+# the sampler beside transformers' (needs torch, transformers, polars)
+sampler: build
+    mkdir -p data/external/sampler
+    target/debug/rote-prepare --model data/demo/gpt_neox --sequences data/demo/records.jsonl --out data/external/sampler/requests
+    target/debug/rote-intervene --model data/demo/gpt_neox --requests data/external/sampler/requests --change none --temperature 0.8 --top-k 40 --top-p 0.9 --out data/external/sampler/outcomes
+    python3 crates/intervene/tests/sampler.py data/demo/gpt_neox data/external/sampler/requests data/external/sampler/outcomes 0.8 40 0.9
+
+# the demo's results in Python polars, joined to activations (needs polars)
+analyse: demo
+    python3 pipelines/analyse.py data/store/view/demo/neox-extract data/store/view/demo/neox-recall data/store/view/demo/neox-recall-score data/store/view/demo/neox-activations
+
 # rewrite snapshots, then read the difference
 bless:
     INSTA_UPDATE=always cargo test
