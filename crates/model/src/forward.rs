@@ -46,20 +46,14 @@ pub struct Row<'a, T> {
 
 /// What outlives a call: buffers, so that memory is touched for the first time once, and the angles of rotary
 /// positions.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Workspace<T> {
     turns: Option<Turns<T>>,
     buffers: Mutex<Vec<Buffers<T>>>,
 }
 
-impl<T> Default for Workspace<T> {
-    fn default() -> Self {
-        Workspace { turns: None, buffers: Mutex::new(Vec::new()) }
-    }
-}
-
 /// Buffers of one group at work.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct Buffers<T> {
     pub(crate) normed: Vec<T>,
     pub(crate) qkv: Vec<T>,
@@ -68,20 +62,6 @@ pub(crate) struct Buffers<T> {
     pub(crate) hidden: Vec<T>,
     pub(crate) gate: Vec<T>,
     pub(crate) mlp: Vec<T>,
-}
-
-impl<T> Default for Buffers<T> {
-    fn default() -> Self {
-        Buffers {
-            normed: Vec::new(),
-            qkv: Vec::new(),
-            mixed: Vec::new(),
-            attn: Vec::new(),
-            hidden: Vec::new(),
-            gate: Vec::new(),
-            mlp: Vec::new(),
-        }
-    }
 }
 
 /// How a group goes through the blocks.
@@ -362,7 +342,7 @@ fn split<'a, 'b, T: Real>(
     parts
 }
 
-fn take<T>(buffers: &Mutex<Vec<Buffers<T>>>) -> Buffers<T> {
+fn take<T: Real>(buffers: &Mutex<Vec<Buffers<T>>>) -> Buffers<T> {
     buffers.lock().ok().and_then(|mut held| held.pop()).unwrap_or_default()
 }
 

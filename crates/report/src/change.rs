@@ -15,6 +15,8 @@ pub enum Sort {
     Set,
     /// Some heads bypassed.
     Heads,
+    /// Heads drawn by lot bypassed: a control.
+    Random,
     /// Output of one block's attention set to zero: the control.
     Zero(u32),
     /// Output of one block's MLP set to zero.
@@ -63,6 +65,9 @@ impl Change {
                 match (part.module, part.action, &part.heads, single(&part.blocks)) {
                     (Module::Attn, Action::Identity, None, Some(block)) => (Sort::Block(block), blocks),
                     (Module::Attn, Action::Identity, None, None) => (Sort::Set, blocks),
+                    (Module::Attn, Action::Identity, Some(heads @ Heads::Random { .. }), _) => {
+                        (Sort::Random, format!("{blocks}:{heads}"))
+                    }
                     (Module::Attn, Action::Identity, Some(heads), _) => {
                         (Sort::Heads, format!("{blocks}:{heads}"))
                     }
@@ -101,7 +106,7 @@ impl Change {
         }
     }
 
-    /// Whether attention is bypassed and nothing else is done.
+    /// Whether chosen attention is bypassed and nothing else is done.
     pub fn is_bypass(&self) -> bool {
         matches!(self.sort, Sort::Block(_) | Sort::Set | Sort::Heads)
     }
@@ -130,6 +135,7 @@ mod tests {
         check("attn.identity@all", Sort::Set, "all");
         check("attn.identity@5:h3", Sort::Heads, "5:h3");
         check("attn.identity@1+attn.identity@5", Sort::Set, "1+5");
+        check("attn.identity@all:random9#1", Sort::Random, "all:random9#1");
         check("attn.zero@5", Sort::Zero(5), "zero 5");
         check("mlp.zero@5", Sort::Mlp(5), "mlp 5");
         check("attn.mean@5", Sort::Other, "attn.mean@5");

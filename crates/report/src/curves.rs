@@ -39,6 +39,7 @@ pub fn trade_off(study: &Study) -> Figure {
             group("one block", 0, |sort| matches!(sort, Sort::Block(_))),
             group("several blocks", 2, |sort| sort == Sort::Set),
             group("heads", 3, |sort| sort == Sort::Heads),
+            group("random heads", 1, |sort| sort == Sort::Random),
             group("attention zeroed", 5, |sort| matches!(sort, Sort::Zero(_))),
             group("MLP zeroed", 6, |sort| matches!(sort, Sort::Mlp(_))),
             group("other", 4, |sort| sort == Sort::Other),
@@ -53,8 +54,8 @@ pub fn trade_off(study: &Study) -> Figure {
         title: "Recall lost against general ability lost".into(),
         caption: "Each point is one intervention; numbers are blocks. Upper left: recall goes and ability stays. \
                   The curve joins the bypasses, of one block, sets or heads, that no other beats on both. On the thin \
-                  straight line both lose the same share. Attention zeroed is a control. Points without a label found no room for one; all \
-                  are in the table."
+                  straight line both lose the same share. Attention zeroed and heads drawn by lot are controls. Points \
+                  without a label found no room for one; all are in the table."
             .into(),
         columns: ("benchmark_loss", "recall_loss"),
         from: &["scores"],
