@@ -98,6 +98,37 @@ fn content_does_not_depend_on_batch_or_threads() {
 }
 
 #[test]
+fn memory_cuts_batches_and_changes_nothing() {
+    let folder = scratch("intervene-memory");
+    let requests = requests(&folder);
+    let run = |memory: u64| {
+        let out = folder.join(format!("out-{memory}"));
+        let memory = format!("{memory}KiB");
+        let changes = ["--change", "attn.identity@each", "--generate", "--threads", "1", "--memory", &memory];
+        let finished = intervene(&requests, &out, &changes);
+        let message = String::from_utf8_lossy(&finished.stderr).into_owned();
+        let content = finished.status.success().then(|| Manifest::read(&out).unwrap().content_id);
+        assert!(content.is_some() || message.contains("--memory allows") && !out.exists(), "{message}");
+        content
+    };
+    let (mut refused, mut enough) = (1, 1 << 20);
+    let plenty = run(enough).expect("a gibibyte is plenty");
+    assert_eq!(run(refused), None);
+    while refused + 1 < enough {
+        let middle = refused.midpoint(enough);
+        match run(middle) {
+            Some(content) => {
+                assert_eq!(content, plenty, "{middle} KiB");
+                enough = middle;
+            }
+            None => refused = middle,
+        }
+    }
+    // The weights and the buffers of one thread at least.
+    assert!(enough > 1024, "{enough} KiB are enough");
+}
+
+#[test]
 fn a_refusal_names_the_cause_and_leaves_nothing() {
     let folder = scratch("intervene-refusal");
     let requests = requests(&folder);
