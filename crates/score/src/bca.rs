@@ -14,29 +14,28 @@ use crate::interval::{LEVEL, normal, normal_point, quantile};
 /// What is known of a number: itself, its resamples and its acceleration.
 pub struct Bca {
     value: f64,
-    /// Rising, no NaN.
-    sorted: Vec<f64>,
+    /// No NaN among them.
+    replicates: Vec<f64>,
     acceleration: f64,
 }
 
 impl Bca {
     /// Of a value, its resamples (NaN are left out) and its [`acceleration`]; none without resamples.
     pub fn new(value: f64, replicates: impl Iterator<Item = f64>, acceleration: f64) -> Option<Self> {
-        let mut sorted: Vec<f64> = replicates.filter(|value| !value.is_nan()).collect();
-        sorted.sort_by(f64::total_cmp);
-        (!sorted.is_empty()).then_some(Bca { value, sorted, acceleration })
+        let replicates: Vec<f64> = replicates.filter(|value| !value.is_nan()).collect();
+        (!replicates.is_empty()).then_some(Bca { value, replicates, acceleration })
     }
 
     /// The share of resamples below a number, equal ones half.
     fn below(&self, number: f64) -> f64 {
-        let less = self.sorted.partition_point(|other| *other < number);
-        let equal = self.sorted.partition_point(|other| *other <= number) - less;
-        (less as f64 + 0.5 * equal as f64) / self.sorted.len() as f64
+        let less = self.replicates.iter().filter(|other| **other < number).count();
+        let equal = self.replicates.iter().filter(|other| **other == number).count();
+        (less as f64 + 0.5 * equal as f64) / self.replicates.len() as f64
     }
 
     /// Kept from 0 and 1 by what R resamples can tell apart, so that it has a normal point.
     fn resolved(&self, share: f64) -> f64 {
-        let least = 0.5 / (self.sorted.len() + 1) as f64;
+        let least = 0.5 / (self.replicates.len() + 1) as f64;
         share.clamp(least, 1.0 - least)
     }
 
@@ -45,12 +44,12 @@ impl Bca {
     }
 
     /// The 95 % interval.
-    pub fn interval(&self) -> (f64, f64) {
+    pub fn interval(&mut self) -> (f64, f64) {
         let bias = self.bias();
-        let end = |level: f64| {
+        let mut end = |level: f64| {
             let moved = bias + normal_point(level);
             let share = normal(bias + moved / room(1.0 - self.acceleration * moved));
-            quantile(&self.sorted, share)
+            quantile(&mut self.replicates, share)
         };
         (end(LEVEL / 2.0), end(1.0 - LEVEL / 2.0))
     }
@@ -60,7 +59,7 @@ impl Bca {
         let bias = self.bias();
         let moved = normal_point(self.resolved(self.below(0.0))) - bias;
         let share = normal(moved / room(1.0 + self.acceleration * moved) - bias);
-        (2.0 * share.min(1.0 - share)).clamp(2.0 / (self.sorted.len() + 1) as f64, 1.0)
+        (2.0 * share.min(1.0 - share)).clamp(2.0 / (self.replicates.len() + 1) as f64, 1.0)
     }
 }
 
@@ -106,7 +105,8 @@ mod tests {
             .map(|draw| (0..5).map(|place| items[draw / 5usize.pow(place) % 5]).sum::<f64>() / 5.0);
         let check = |number: fn(f64) -> f64, expected: (f64, f64)| {
             let without: Vec<f64> = items.iter().map(|item| number((6.875 - item) / 4.0)).collect();
-            let bca = Bca::new(number(1.375), sums.clone().map(number), acceleration(&[without])).unwrap();
+            let mut bca =
+                Bca::new(number(1.375), sums.clone().map(number), acceleration(&[without])).unwrap();
             let (low, high) = bca.interval();
             let near = |a: f64, b: f64| (a - b).abs() < 1e-9;
             assert!(near(low, expected.0) && near(high, expected.1), "{low} {high} {expected:?}");

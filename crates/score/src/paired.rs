@@ -59,7 +59,8 @@ pub fn differences(
     };
     for (change, row) in rows.iter_mut().enumerate() {
         if row.interval == "none"
-            && let Some((low, high)) = bca(row.value, &|numbers| numbers[change]).map(|bca| bca.interval())
+            && let Some((low, high)) =
+                bca(row.value, &|numbers| numbers[change]).map(|mut bca| bca.interval())
         {
             (row.ci_low, row.ci_high) = (Some(low), Some(high));
             row.interval = "bca".to_string();
@@ -67,7 +68,9 @@ pub fn differences(
         if change == baseline {
             continue;
         }
-        let Some(bca) = bca(row.difference, &|numbers| numbers[change] - numbers[baseline]) else { continue };
+        let Some(mut bca) = bca(row.difference, &|numbers| numbers[change] - numbers[baseline]) else {
+            continue;
+        };
         let (low, high) = bca.interval();
         (row.difference_low, row.difference_high) = (Some(low), Some(high));
         row.difference_interval = "bca".to_string();

@@ -120,10 +120,11 @@ impl<'a> Resampled<'a> {
             Spread::Bounded => {
                 let of = |sums: &[f64]| self.replicate(sums, change);
                 let bca = self.bca(value, of, self.without(change));
-                named(bca.map(|bca| bca.interval()), "bca")
+                named(bca.map(|mut bca| bca.interval()), "bca")
             }
             Spread::Mean | Spread::Resampled | Spread::Ratio => {
-                let Some(student) = self.student(self.ratios[change], |sums| self.sums(sums, change)) else {
+                let Some(mut student) = self.student(self.ratios[change], |sums| self.sums(sums, change))
+                else {
                     return (None, "none");
                 };
                 named(student.interval().map(|ends| self.pooled(ends)), student.name())
@@ -145,7 +146,7 @@ impl<'a> Resampled<'a> {
                 let without = minus(&self.without(change), &self.without(base));
                 let number = |sums: &[f64]| self.replicate(sums, change) - self.replicate(sums, base);
                 let value = self.value(self.ratios[change]) - self.value(self.ratios[base]);
-                let Some(bca) = self.bca(value, number, without) else { return (None, None, "none") };
+                let Some(mut bca) = self.bca(value, number, without) else { return (None, None, "none") };
                 let ends = bca.interval();
                 if self.column.metric.spread == Spread::Share && ends.0 == ends.1 {
                     return (self.recovered(change), Some(bca.level()), "newcombe");

@@ -50,10 +50,7 @@ pub struct Studentised {
     value: f64,
     error: f64,
     n: usize,
-    /// Rising.
     distances: Vec<f64>,
-    /// Of their sizes, rising.
-    sizes: Vec<f64>,
     /// Whether the distances can be trusted.
     resampled: bool,
 }
@@ -71,16 +68,14 @@ impl Studentised {
         let (mut distances, mut all) = (Vec::new(), 0);
         for sums in replicates {
             all += 1;
-            let distance = sums.shift() / sums.error(n);
-            if distance.is_finite() && sums.error(n) > 1e-9 * error {
+            let drawn = sums.error(n);
+            let distance = sums.shift() / drawn;
+            if distance.is_finite() && drawn > 1e-9 * error {
                 distances.push(distance);
             }
         }
         let resampled = n >= FEW && !distances.is_empty() && (all - distances.len()) * 1000 <= all;
-        distances.sort_by(f64::total_cmp);
-        let mut sizes: Vec<f64> = distances.iter().map(|distance| distance.abs()).collect();
-        sizes.sort_by(f64::total_cmp);
-        Some(Studentised { value, error, n, distances, sizes, resampled })
+        Some(Studentised { value, error, n, distances, resampled })
     }
 
     /// The name of its intervals.
@@ -89,11 +84,11 @@ impl Studentised {
     }
 
     /// The 95 % interval with 2.5 % beyond either end.
-    pub fn interval(&self) -> Option<(f64, f64)> {
+    pub fn interval(&mut self) -> Option<(f64, f64)> {
         if !self.resampled {
             return student(self.value, self.error, self.n);
         }
-        let at = |share| self.value - self.error * quantile(&self.distances, share);
+        let mut at = |share| self.value - self.error * quantile(&mut self.distances, share);
         Some((at(1.0 - LEVEL / 2.0), at(LEVEL / 2.0)))
     }
 
@@ -102,7 +97,8 @@ impl Studentised {
         if !self.resampled {
             return student(self.value, self.error, self.n);
         }
-        let half = self.error * quantile(&self.sizes, 1.0 - LEVEL);
+        let mut sizes: Vec<f64> = self.distances.iter().map(|distance| distance.abs()).collect();
+        let half = self.error * quantile(&mut sizes, 1.0 - LEVEL);
         Some((self.value - half, self.value + half))
     }
 
@@ -116,8 +112,8 @@ impl Studentised {
         if !self.resampled {
             return crate::interval::student_level(far, (self.n - 1) as f64);
         }
-        let nearer = self.sizes.partition_point(|size| *size < far);
-        (1 + self.sizes.len() - nearer) as f64 / (self.sizes.len() + 1) as f64
+        let beyond = self.distances.iter().filter(|distance| distance.abs() >= far).count();
+        (1 + beyond) as f64 / (self.distances.len() + 1) as f64
     }
 }
 
@@ -162,7 +158,7 @@ mod tests {
             sums(&items, &[1.0; 8], &counts)
         });
         let whole = sums(&items, &[1.0; 8], &[1.0; 8]);
-        let found = Studentised::new(10.25 / 8.0, whole, 8, drawn).unwrap();
+        let mut found = Studentised::new(10.25 / 8.0, whole, 8, drawn).unwrap();
         assert_eq!(found.name(), "bootstrap_t");
         let near = |found: (f64, f64), low: f64, high: f64| {
             assert!((found.0 - low).abs() < 1e-9 && (found.1 - high).abs() < 1e-9, "{found:?}");
@@ -174,10 +170,10 @@ mod tests {
     #[test]
     fn few_or_equal_items_have_students_interval() {
         let whole = sums(&[1.0, 0.0, 0.0, 1.0], &[1.0; 4], &[1.0; 4]);
-        let few = Studentised::new(0.5, whole, 4, [whole; 10].into_iter()).unwrap();
+        let mut few = Studentised::new(0.5, whole, 4, [whole; 10].into_iter()).unwrap();
         assert_eq!((few.name(), few.interval()), ("student", student(0.5, whole.error(4), 4)));
         let whole = sums(&[2.0; 20], &[1.0; 20], &[1.0; 20]);
-        let equal = Studentised::new(2.0, whole, 20, [whole; 10].into_iter()).unwrap();
+        let mut equal = Studentised::new(2.0, whole, 20, [whole; 10].into_iter()).unwrap();
         assert_eq!((equal.interval(), equal.level()), (Some((2.0, 2.0)), 0.0));
         assert!(Studentised::new(2.0, whole, 1, [].into_iter()).is_none());
     }
