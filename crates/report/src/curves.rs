@@ -21,7 +21,8 @@ pub fn trade_off(study: &Study) -> Figure {
                 .map(|(change, recall, general)| Point {
                     x: general.value,
                     x_interval: Some((general.low, general.high)),
-                    label: Some(change.label.clone()),
+                    // Controls are told by their mark; their names would crowd out those of the bypasses.
+                    label: change.is_bypass().then(|| change.label.clone()),
                     ..from_loss(0.0, change, *recall)
                 })
                 .collect();
@@ -54,8 +55,8 @@ pub fn trade_off(study: &Study) -> Figure {
         title: "Recall lost against general ability lost".into(),
         caption: "Each point is one intervention; numbers are blocks. Upper left: recall goes and ability stays. \
                   The curve joins the bypasses, of one block, sets or heads, that no other beats on both. On the thin \
-                  straight line both lose the same share. Attention zeroed and heads drawn by lot are controls. Points \
-                  without a label found no room for one; all are in the table."
+                  straight line both lose the same share. Attention zeroed and heads drawn by lot are controls, \
+                  without labels; other points without one found no room for it. All are in the table."
             .into(),
         columns: ("benchmark_loss", "recall_loss"),
         from: &["scores"],
