@@ -102,6 +102,8 @@ impl Change {
             Sort::Set if self.label == "all" => "all blocks".to_string(),
             Sort::Set => format!("blocks {}", self.label),
             Sort::Heads => format!("heads {}", self.label),
+            Sort::Random => "random heads".to_string(),
+            Sort::Zero(block) => format!("block {block} zeroed"),
             _ => self.text.clone(),
         }
     }

@@ -21,7 +21,8 @@ pub fn trade_off(study: &Study) -> Figure {
                 .map(|(change, recall, general)| Point {
                     x: general.value,
                     x_interval: Some((general.low, general.high)),
-                    label: Some(change.label.clone()),
+                    // Controls are told by their mark; their names would crowd out those of the bypasses.
+                    label: change.is_bypass().then(|| change.label.clone()),
                     ..from_loss(0.0, change, *recall)
                 })
                 .collect();
@@ -54,8 +55,8 @@ pub fn trade_off(study: &Study) -> Figure {
         title: "Recall lost against general ability lost".into(),
         caption: "Each point is one intervention; numbers are blocks. Upper left: recall goes and ability stays. \
                   The curve joins the bypasses, of one block, sets or heads, that no other beats on both. On the thin \
-                  straight line both lose the same share. Attention zeroed and heads drawn by lot are controls. Points \
-                  without a label found no room for one; all are in the table."
+                  straight line both lose the same share. Attention zeroed and heads drawn by lot are controls, \
+                  without labels; other points without one found no room for it. All are in the table."
             .into(),
         columns: ("benchmark_loss", "recall_loss"),
         from: &["scores"],
@@ -109,7 +110,7 @@ pub fn prefix(study: &Study) -> Figure {
         let none = model.changes.first()?;
         let mut series = vec![of("unchanged".into(), 0, role, none)];
         for (index, change) in telling(model).into_iter().enumerate() {
-            series.push(of(change.phrase(), index + 1, role, change));
+            series.push(of(change.phrase(), style(index + 1, change), role, change));
         }
         if let Some((control, None, name)) = model.control() {
             series.push(of(name.into(), 4, control, none));
@@ -122,8 +123,9 @@ pub fn prefix(study: &Study) -> Figure {
         title: "Recall against the length of the prefix".into(),
         caption: "Exact match by the number of tokens given: the unchanged model, and the bypasses with the best \
                   trade-off, with the most and with the least recall lost. Of all candidates where these were scored; else \
-                  of those the unchanged model recites from that prefix, which it then does by choice. Control: \
-                  sequences the unchanged model should not know. Bars are 95 % intervals."
+                  of those the unchanged model recites from that prefix, which it then does by choice. Controls: \
+                  attention's output set to zero instead, heads drawn by lot, sequences the unchanged model should not \
+                  know. Bars are 95 % intervals."
             .into(),
         columns: ("prefix", "share"),
         from: &["scores"],
@@ -131,7 +133,8 @@ pub fn prefix(study: &Study) -> Figure {
     }
 }
 
-/// The bypasses that the curves against times seen show: best trade-off, most and least recall lost.
+/// The bypasses that the curves against times seen show: best trade-off, most and least recall lost; and two
+/// controls, the first of these zeroed instead, and heads drawn by lot.
 pub(crate) fn telling(model: &Model) -> Vec<&Change> {
     let mut blocks: Vec<_> = model
         .blocks()
@@ -139,13 +142,25 @@ pub(crate) fn telling(model: &Model) -> Vec<&Change> {
         .collect();
     blocks.sort_by(|a, b| b.1.total_cmp(&a.1));
     let ends = [blocks.first(), blocks.last()].into_iter().flatten().map(|(change, _)| *change);
+    let best = model.best().map(|best| best.0);
+    let zeroed = model.zeros().find(|(block, _)| best.is_some_and(|best| best.sort == Sort::Block(*block)));
+    let controls = zeroed.map(|(_, change)| change).into_iter().chain(model.random());
     let mut telling: Vec<&Change> = Vec::new();
-    for change in model.best().map(|best| best.0).into_iter().chain(ends) {
+    for change in best.into_iter().chain(ends).chain(controls) {
         if !telling.contains(&change) {
             telling.push(change);
         }
     }
     telling
+}
+
+/// Controls look the same in every figure; the others by their place.
+fn style(place: usize, change: &Change) -> usize {
+    match change.sort {
+        Sort::Zero(_) => 5,
+        Sort::Random => 6,
+        _ => place,
+    }
 }
 
 /// Recall against the times a text was shown in training.
@@ -162,6 +177,7 @@ pub fn times_seen(study: &Study) -> Figure {
             let points: Vec<_> =
                 counts.iter().filter_map(|&seen| seen_point(model, role, change, seen)).collect();
             let name = if change.sort == Sort::None { "unchanged".to_string() } else { change.phrase() };
+            let style = self::style(style, change);
             (!points.is_empty()).then_some(Series { name, style, draw: Draw::Line, rule: None, points })
         });
         let x =
@@ -172,7 +188,8 @@ pub fn times_seen(study: &Study) -> Figure {
         name: "times-seen",
         title: "Recall against how often a text was seen in training".into(),
         caption: "Exact match by the number of times a record was shown in training: the unchanged model, and \
-                  the bypasses with the best trade-off, with the most and with the least recall lost. Where only \
+                  the bypasses with the best trade-off, with the most and with the least recall lost, and as controls \
+                  attention's output set to zero instead and heads drawn by lot. Where only \
                   recited records were tested under a bypass, those the unchanged model does not recite count as \
                   not recited. Bars are 95 % intervals."
             .into(),

@@ -79,6 +79,15 @@ pub(crate) fn over_blocks<'a>(
     (!points.is_empty()).then(|| Series { name: name.to_string(), style, draw: Draw::Line, rule, points })
 }
 
+/// Heads drawn by lot, which belong to no block: the same value at the first and the last.
+fn by_lot(model: &Model, point: impl Fn(f64, &Change) -> Option<Point>) -> Option<Series> {
+    let change = model.random()?;
+    let last = f64::from(model.n_blocks().max(1) - 1);
+    let points: Vec<_> = [0.0, last].into_iter().filter_map(|x| point(x, change)).collect();
+    let name = "random heads".to_string();
+    (!points.is_empty()).then_some(Series { name, style: 6, draw: Draw::Line, rule: None, points })
+}
+
 pub(crate) fn panel(title: &str, x: Axis, y: Axis, series: Vec<Option<Series>>) -> Option<Panel> {
     let series: Vec<_> = series.into_iter().flatten().collect();
     (!series.is_empty()).then(|| Panel { title: title.to_string(), x, y, series, diagonal: false })
@@ -98,6 +107,7 @@ fn memorization(study: &Study) -> Figure {
                 })
             }),
             over_blocks("exact match, zeroed", 5, None, model.zeros(), exact),
+            by_lot(model, exact),
             control.and_then(|(role, seen, name)| {
                 over_blocks(name, 4, None, model.blocks(), |x, change| {
                     let row = model.row(&change.text, "memorization", role, seen, "exact_match")?;
@@ -119,7 +129,8 @@ fn memorization(study: &Study) -> Figure {
             "Exact match: greedy decoding from the prefix gives the whole suffix. Token accuracy: share of \
                   suffix tokens it gives. Dashed: the unchanged model. Controls: the same for sequences the \
                   model should not know (hollow circles), and exact match of the memorized ones when the \
-                  block's attention output is set to zero instead (hollow squares). Bars are 95 % intervals."
+                  block's attention output is set to zero instead (hollow squares) or heads drawn by lot from all \
+                  blocks are bypassed (flat line). Bars are 95 % intervals."
                 .into(),
         columns: ("block", "share"),
         from: &["scores"],
@@ -213,6 +224,7 @@ fn losses(study: &Study) -> Figure {
             over_blocks("recall, zeroed", 5, None, model.zeros(), |x, change| {
                 Some(from_loss(x, change, model.recall_loss(&change.text)?))
             }),
+            by_lot(model, |x, change| Some(from_loss(x, change, model.recall_loss(&change.text)?))),
             has(Class::Reasoning)
                 .then(|| over_blocks("reasoning tasks", 2, None, model.blocks(), general(Class::Reasoning)))
                 .flatten(),
@@ -235,7 +247,7 @@ fn losses(study: &Study) -> Figure {
         caption: "Relative loss: (unchanged − bypassed) / unchanged, of exact match and of accuracy; for \
                   perplexities 1 − unchanged / bypassed, which is the relative loss of the geometric mean of the \
                   probability given to the true text. Control: recall when the block's attention output is set to \
-                  zero instead (hollow squares). Tasks of a kind are averaged. A task at which the unchanged model is not above guessing is left out. An accuracy cannot fall much \
+                  zero instead (hollow squares) or heads drawn by lot are bypassed (flat line). Tasks of a kind are averaged. A task at which the unchanged model is not above guessing is left out. An accuracy cannot fall much \
                   below guessing, so a task near guessing shows little loss whatever is done to the model."
             .into(),
         columns: ("block", "loss"),

@@ -35,6 +35,9 @@ pub fn sentences(study: &Study) -> Vec<String> {
             if model.zeros().next().is_none() {
                 say("the control that sets attention's output to zero".into());
             }
+            if model.random().is_none() {
+                say("the control that bypasses heads drawn by lot (no attn.identity@all:randomN)".into());
+            }
             if model.prefixes().is_none() {
                 say("recall by length of the prefix (all are of one length)".into());
             }

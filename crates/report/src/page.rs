@@ -71,11 +71,11 @@ fn answers(study: &Study, html: &mut String) {
 }
 
 fn draw(figure: &Figure, study: &Study, html: &mut String) {
-    let _ = writeln!(html, "<h2 id=\"{}\">{}</h2>", figure.name, escape(&figure.title));
+    // What has no rows stands in the list of what was not measured, and nowhere else.
     if figure.panels.is_empty() {
-        html.push_str("<p>Not measured: no rows for this figure were given.</p>\n");
         return;
     }
+    let _ = writeln!(html, "<h2 id=\"{}\">{}</h2>", figure.name, escape(&figure.title));
     if figure.name == "trade-off" {
         for model in &study.models {
             if let Some(sentence) = best(model) {
@@ -147,6 +147,8 @@ fn reading() -> String {
          <dt>Bypass (<code>attn.identity@b</code>)</dt><dd>In block b every head's attention weights are replaced by the \
          identity: a token attends to itself alone. Norms, MLP and residual stream stay.</dd>\n\
          <dt>Zero (<code>attn.zero@b</code>)</dt><dd>The attention module's output is set to zero instead: a control.</dd>\n\
+         <dt>Random heads (<code>attn.identity@all:random4</code>)</dt><dd>As many heads, drawn by lot from all blocks, are \
+         bypassed: what a loss owes to the number of heads rather than to which they are. A control.</dd>\n\
          <dt>Exact match</dt><dd>Greedy decoding from the prefix gives the suffix token for token.</dd>\n\
          <dt>Relative loss</dt><dd>(unchanged − changed) / unchanged. Its 95 % interval is that of the difference from the \
          unchanged model, a bootstrap paired by item, with the unchanged value as divisor; where that has no width \

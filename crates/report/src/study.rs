@@ -120,6 +120,11 @@ impl Model {
         })
     }
 
+    /// Heads drawn by lot, bypassed: the control of equal size; the first where there are several draws.
+    pub fn random(&self) -> Option<&Change> {
+        self.changes.iter().find(|change| change.sort == Sort::Random)
+    }
+
     /// The role whose recall is studied: the memorized, or all candidates where none were picked.
     pub fn role(&self) -> Option<&'static str> {
         ["memorized", "candidate"].into_iter().find(|role| self.has_role(role))

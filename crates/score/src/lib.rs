@@ -4,29 +4,35 @@
 //! what is computed of each answer; [`subjects`] says what is one item and which items are summed up
 //! together; [`summary`] adds errors, intervals and paired differences from the model as it is.
 //!
-//! How sure a number is:
-//! - a share has Wilson's interval, a mean Student's, both with the sample's standard deviation (n − 1) over
-//!   √n as standard error, as in lm-evaluation-harness;
-//! - chances of a draw, which are bounded and far from normal, have that error and the percentile interval of
-//!   our bootstrap;
-//! - a last word's perplexity has the harness's bootstrap error, digit for digit;
-//! - perplexities of pages and of suffixes have no standard error (the harness reports none) and the
-//!   percentile interval of our bootstrap;
+//! How sure a number is ([`resampled`]; which interval covers what is tried in `coverage`):
+//! - a share has Wilson's interval; a number within bounds (accuracies, chances) BCa's ([`bca`]); a number without
+//!   bounds (losses, entropies, perplexities) bootstrap-t's ([`studentised`]), and of fewer than eight items Student's;
+//! - standard errors are the sample's deviation (n − 1) over √n, as in lm-evaluation-harness; a last word's
+//!   perplexity has the harness's bootstrap error, digit for digit; perplexities of pages and of suffixes have none
+//!   (the harness reports none);
 //! - the area under a ROC curve has DeLong's error, which also pairs its difference from the baseline;
-//! - every other difference from `none` has a percentile interval from a bootstrap over items that is paired (the
-//!   same items are drawn under both), a two-sided level from the same resamples, and that level after
-//!   Holm's correction over all interventions compared.
+//! - every other difference from `none` has an interval from a bootstrap over items that is paired (the same items
+//!   are drawn under both): BCa where values have bounds, symmetric bootstrap-t where they have none, MOVER of two
+//!   bootstrap-t intervals between perplexities; with the two-sided level of no difference from the same resamples,
+//!   and that level after Holm's correction over all interventions compared.
+//!
+//! The table names each row's method (`interval`, `difference_interval`).
 //!
 //! Deliberately absent: the model, its tokenizer, and anything that knows one benchmark from another.
 
 pub mod answers;
+pub mod bca;
 pub mod bootstrap;
 pub mod chacha;
+#[cfg(test)]
+mod coverage;
 pub mod interval;
 pub mod mersenne;
 pub mod metrics;
 pub mod paired;
 pub mod ranking;
+pub mod resampled;
+pub mod studentised;
 pub mod subjects;
 pub mod summary;
 

@@ -3,8 +3,9 @@
 use rayon::prelude::*;
 use rote_artifact::tables::Summary;
 
+use crate::bca::{Bca, acceleration};
 use crate::chacha::ChaCha8;
-use crate::summary::{Resampling, holm, p_value, percentiles};
+use crate::summary::{Resampling, holm};
 
 /// How often each of `n` items is drawn in resample `replicate`: stream `replicate` of ChaCha8 seeded with
 /// `seed`, as in [`crate::bootstrap::resample`].
@@ -16,10 +17,11 @@ pub fn counts(random: &mut ChaCha8, n: usize) -> Vec<u32> {
     counts
 }
 
-/// Gives `rows`, one per change, the percentile interval of their difference from the baseline, its level and
-/// that level after Holm's correction; and the interval of the value itself where it has none. `sizes` are the
-/// sets that are resampled apart; `number(change, counts)` is the number when the items of each set count so
-/// often. Nothing is given where no set has two items.
+/// Gives `rows`, one per change, the BCa interval of their difference from the baseline, its level and that level
+/// after Holm's correction; and the interval of the value itself where it has none. `sizes` are the sets that are
+/// resampled apart; `number(change, counts)` is the number when the items of each set count so often, also where
+/// they count less often in all (leaving out each item in turn gives the acceleration). Nothing is given where no
+/// set has two items.
 pub fn differences(
     rows: &mut [Summary],
     baseline: usize,
@@ -27,31 +29,52 @@ pub fn differences(
     resampling: Resampling,
     number: &(impl Fn(usize, &[Vec<u32>]) -> f64 + Sync),
 ) {
-    let n = sizes.iter().copied().max().unwrap_or(0);
+    if sizes.iter().all(|size| *size < 2) {
+        return;
+    }
+    let under_all = |drawn: &[Vec<u32>]| (0..rows.len()).map(|change| number(change, drawn)).collect();
     let replicates: Vec<Vec<f64>> = (0..resampling.replicates)
         .into_par_iter()
         .map(|replicate| {
             let mut random = ChaCha8::new(resampling.seed, replicate as u64);
             let drawn: Vec<Vec<u32>> = sizes.iter().map(|&size| counts(&mut random, size)).collect();
-            (0..rows.len()).map(|change| number(change, &drawn)).collect()
+            under_all(&drawn)
         })
         .collect();
+    let without: Vec<Vec<Vec<f64>>> = (0..sizes.len())
+        .map(|set| {
+            let leave_out = |item: usize| {
+                let mut drawn: Vec<Vec<u32>> = sizes.iter().map(|&size| vec![1; size]).collect();
+                drawn[set][item] = 0;
+                under_all(&drawn)
+            };
+            // A set of one item has nothing left without it, and is the same in every resample.
+            (0..sizes[set]).into_par_iter().filter(|_| sizes[set] > 1).map(leave_out).collect()
+        })
+        .collect();
+    let bca = |value: f64, of: &dyn Fn(&[f64]) -> f64| {
+        let without: Vec<Vec<f64>> =
+            without.iter().map(|set| set.iter().map(|numbers| of(numbers)).collect()).collect();
+        Bca::new(value, replicates.iter().map(|numbers| of(numbers)), acceleration(&without))
+    };
     for (change, row) in rows.iter_mut().enumerate() {
         if row.interval == "none"
-            && let Some((low, high)) = percentiles(replicates.iter().map(|numbers| numbers[change]), n)
+            && let Some((low, high)) =
+                bca(row.value, &|numbers| numbers[change]).map(|mut bca| bca.interval())
         {
             (row.ci_low, row.ci_high) = (Some(low), Some(high));
-            row.interval = "bootstrap".to_string();
+            row.interval = "bca".to_string();
         }
         if change == baseline {
             continue;
         }
-        let differences: Vec<f64> =
-            replicates.iter().map(|numbers| numbers[change] - numbers[baseline]).collect();
-        row.p_value = p_value(&differences, n);
-        let spread = percentiles(differences.into_iter(), n);
-        row.difference_low = spread.map(|(low, _)| low);
-        row.difference_high = spread.map(|(_, high)| high);
+        let Some(mut bca) = bca(row.difference, &|numbers| numbers[change] - numbers[baseline]) else {
+            continue;
+        };
+        let (low, high) = bca.interval();
+        (row.difference_low, row.difference_high) = (Some(low), Some(high));
+        row.difference_interval = "bca".to_string();
+        row.p_value = Some(bca.level());
     }
     adjust(rows);
 }
@@ -73,6 +96,7 @@ mod tests {
         let values = [[3.0, 1.0, 4.0, 1.0, 5.0], [2.0, 1.0, 1.0, 0.0, 3.0]];
         let row = || Summary { interval: "none".to_string(), ..Summary::default() };
         let mut rows = vec![row(), row()];
+        (rows[0].value, rows[1].value, rows[1].difference) = (2.8, 1.4, -1.4);
         let resampling = Resampling { replicates: 2000, seed: 5, harness_replicates: 0 };
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
         pool.install(|| {
@@ -92,6 +116,6 @@ mod tests {
         assert!(rows[1].difference_high.unwrap() < 0.0 && rows[1].p_value.unwrap() < 0.01);
         assert!(rows[1].ci_high.unwrap() > rows[0].ci_low.unwrap(), "the values' intervals overlap");
         assert_eq!((rows[0].p_value, rows[1].p_value), (None, rows[1].p_adjusted));
-        assert_eq!(rows[0].interval, "bootstrap");
+        assert_eq!((rows[0].interval.as_str(), rows[1].difference_interval.as_str()), ("bca", "bca"));
     }
 }

@@ -76,7 +76,7 @@ pub struct Measured {
 /// `fpr`), under every change; `like` says whose rows these are.
 ///
 /// The area's error, and that of its difference from the baseline, are DeLong's, which pairs the items. The
-/// share of members has Wilson's interval for the threshold as it is; its difference that of a paired bootstrap
+/// share of members has Wilson's interval for the threshold as it is; its difference BCa's, of a paired bootstrap
 /// of members and of outsiders, which moves the threshold too.
 pub fn membership(
     measured: &Measured,
@@ -115,6 +115,7 @@ pub fn membership(
                 );
                 row.difference_low = error.map(|error| row.difference - Z * error);
                 row.difference_high = error.map(|error| row.difference + Z * error);
+                row.difference_interval = error.map_or("none", |_| "delong").to_string();
                 row.p_value = error.map(|error| level(row.difference, error));
             }
             row
@@ -156,14 +157,15 @@ pub fn membership(
     differences(&mut shares, baseline, &sizes, resampling, &|change, drawn| {
         let (members, outsiders) = (&measured.members[change], &measured.outsiders[change]);
         let mut passed = 0;
-        let allowed = (fpr * outsiders.len() as f64) as u32;
+        let all = |set: usize| f64::from(drawn[set].iter().sum::<u32>());
+        let allowed = (fpr * all(1)) as u32;
         let threshold = orders[change].1.iter().find(|&&place| {
             passed += drawn[1][place];
             passed > allowed
         });
         let threshold = threshold.map_or(f64::NEG_INFINITY, |&place| outsiders[place]);
         let above = orders[change].0.iter().take_while(|&&place| members[place] > threshold);
-        above.map(|&place| f64::from(drawn[0][place])).sum::<f64>() / members.len() as f64
+        above.map(|&place| f64::from(drawn[0][place])).sum::<f64>() / all(0)
     });
     rows.extend(shares);
     rows
@@ -201,6 +203,7 @@ fn surest_first(guesses: &[Guess]) -> Vec<usize> {
 /// as often as `count` says.
 fn recall_at_errors(guesses: &[Guess], order: &[usize], count: impl Fn(usize) -> u32) -> f64 {
     let (mut wrong, mut right) = (0, 0);
+    let all: u32 = (0..guesses.len()).map(&count).sum();
     for &place in order {
         if guesses[place].right {
             right += count(place);
@@ -211,11 +214,11 @@ fn recall_at_errors(guesses: &[Guess], order: &[usize], count: impl Fn(usize) ->
             }
         }
     }
-    f64::from(right) / guesses.len() as f64
+    f64::from(right) / f64::from(all)
 }
 
 /// Rows `recall_at_100_errors` under every change, from `[change][item]`. Fewer than a hundred wrong guesses
-/// in all count all right ones. Intervals are a paired bootstrap's over sequences.
+/// in all count all right ones. Intervals are BCa's, of a paired bootstrap over sequences.
 pub fn challenge(
     guesses: &[Vec<Guess>],
     resampling: Resampling,
@@ -249,6 +252,7 @@ fn row(change: &str, like: &Summary, metric: &str, value: f64, baseline: f64, n:
         difference: value - baseline,
         relative_change: (baseline != 0.0).then(|| (value - baseline) / baseline.abs()),
         interval: "none".to_string(),
+        difference_interval: "none".to_string(),
         ..like.clone()
     }
 }
@@ -305,7 +309,7 @@ mod tests {
         assert_eq!((rows[0].value, rows[1].value), (0.9, 0.6));
         assert!(rows[1].difference_high.unwrap() < -0.2 && rows[1].p_value.unwrap() < 0.01);
         assert!(rows[0].ci_low.unwrap() < 0.9 && rows[0].ci_high.unwrap() > 0.9);
-        assert_eq!((rows[0].interval.as_str(), rows[0].difference_low), ("bootstrap", None));
+        assert_eq!((rows[0].interval.as_str(), rows[0].difference_low), ("bca", None));
     }
 
     #[test]

@@ -90,7 +90,7 @@ def documents(data):
 
 
 def ours(model, data, work, options):
-    """Runs the three stages; processor seconds of each."""
+    """Runs the three stages; processor and wall seconds of each."""
     piqa = work / "piqa"
     piqa.mkdir()
     for name in ("piqa_valid.jsonl", "piqa_valid-labels.lst"):
@@ -102,14 +102,14 @@ def ours(model, data, work, options):
         "piqa": piqa,
         "wikitext": data / "wikitext2_test.raw",
     }
-    seconds = {}
+    seconds, wall = {}, {}
 
     def stage(name, *arguments):
-        before = resource.getrusage(resource.RUSAGE_CHILDREN)
+        before, began = resource.getrusage(resource.RUSAGE_CHILDREN), time.monotonic()
         binary = pathlib.Path(options.bin) / f"rote-{name}"
         command = [binary, *arguments, "--threads", str(options.threads), "--out", work / name]
         subprocess.run([str(part) for part in command], check=True)
-        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        after, wall[name] = resource.getrusage(resource.RUSAGE_CHILDREN), time.monotonic() - began
         seconds[name] = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
     tasks = [part for task in options.task for part in ("--task", f"{task}={files[task]}")]
@@ -117,7 +117,7 @@ def ours(model, data, work, options):
     stage("prepare", "--model", model, "--max-length", options.max_length, *limit, *tasks)
     stage("intervene", "--model", model, "--requests", work / "prepare", "--change", "none")
     stage("score", "--requests", work / "prepare", "--outcomes", work / "intervene")
-    return seconds
+    return seconds, wall
 
 
 def cut_digits(model, folder):
@@ -159,7 +159,7 @@ def float32(model, work):
 
 
 def harness(folder, data, work, options):
-    """Runs lm-evaluation-harness; what it says of each item, and processor seconds of the whole and of the model."""
+    """Runs lm-evaluation-harness; what it says of each item, and the seconds that took."""
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
     os.environ.setdefault("HF_HOME", str(work / "hub"))
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
@@ -207,9 +207,9 @@ def harness(folder, data, work, options):
         return run
 
     lm.loglikelihood, lm.loglikelihood_rolling = timed(lm.loglikelihood), timed(lm.loglikelihood_rolling)
-    began = time.process_time()
+    began, clock = time.process_time(), time.monotonic()
     found = lm_eval.simple_evaluate(lm, tasks=tasks, limit=options.limit, log_samples=True)
-    spent["all"] = time.process_time() - began
+    spent["all"], spent["wall"] = time.process_time() - began, time.monotonic() - clock
     wanted = ("doc_id", "doc_hash", "prompt_hash", "target_hash", "arguments", "filtered_resps")
     samples = {
         task: [{name: sample[name] for name in wanted} for sample in rows]
@@ -281,7 +281,7 @@ def compare(found, work, check):
                 check(exact is None or exact == bool(greedy), f"{place}: greedy {exact} and {greedy}")
         print(f"{task:15} {len(samples):9} {answers:8} {largest:40.2e}")
 
-    print(f"\n{'task':15} {'metric':16} {'here':>14} {'harness':>14} {'error here':>14} {'harness':>14}")
+    print(f"\n{'task':15} {'metric':16} {'here':>14} {'harness':>14} {'differ':>8} {'error here':>14} {'harness':>14} {'differ':>8}")
     for task, metrics in sorted(found["results"].items()):
         for name, theirs in sorted(metrics.items()):
             metric = name.removesuffix(",none")
@@ -295,7 +295,8 @@ def compare(found, work, check):
             their_error = metrics.get(f"{metric}_stderr,none")
             their_error = their_error if isinstance(their_error, float) else None
             shown = [f"{number:14.8g}" if number is not None else " " * 11 + "N/A" for number in (error, their_error)]
-            print(f"{task:15} {metric:16} {value:14.8g} {theirs:14.8g} {shown[0]} {shown[1]}")
+            apart = f"{abs(error - their_error):8.1e}" if error is not None and their_error is not None else "     N/A"
+            print(f"{task:15} {metric:16} {value:14.8g} {theirs:14.8g} {abs(value - theirs):8.1e} {shown[0]} {shown[1]} {apart}")
             # A share is a count over n, so only the last rounding may differ.
             allowed = 1e-12 if metric.startswith("acc") else RELATIVE
             check(abs(value - theirs) <= allowed * abs(theirs), f"{task}: {metric} {value} and {theirs}")
@@ -328,7 +329,7 @@ def main():
     with tempfile.TemporaryDirectory() as temporary:
         work = options.work or pathlib.Path(temporary)
         work.mkdir(exist_ok=options.work is None)
-        seconds = ours(options.model, options.data, work, options)
+        seconds, wall = ours(options.model, options.data, work, options)
         if options.there and options.there.exists():
             found = json.loads(options.there.read_text())
         else:
@@ -344,7 +345,9 @@ def main():
     each = ", ".join(f"{name} {value:.1f}" for name, value in seconds.items())
     print(f"\nprocessor seconds here: {total:.1f} ({each}), loading included")
     print(f"processor seconds of the harness: {spent['all']:.1f} ({spent['model']:.1f} in the model), loading not")
-    print(f"ratio: {spent['all'] / total:.2f}; model to intervene: {spent['model'] / seconds['intervene']:.2f}")
+    print(f"wall seconds: {sum(wall.values()):.1f} here, {spent['wall']:.1f} the harness, {options.threads} threads each")
+    print(f"ratio of the whole evaluations: {spent['wall'] / sum(wall.values()):.2f} in wall time, "
+          f"{spent['all'] / total:.2f} in processor time; model to intervene: {spent['model'] / seconds['intervene']:.2f}")
     print(f"{check.failed} differences")
     return int(check.failed > 0)
 

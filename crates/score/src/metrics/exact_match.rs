@@ -19,7 +19,7 @@ pub(super) const MATCHED: Metric = Metric {
     kind: "sequence",
     sample: |answers, _| Sample::one(f64::from(answers.first()?.matched)),
     pool: Pool::Mean,
-    spread: Spread::Mean,
+    spread: Spread::Bounded,
 };
 
 #[cfg(test)]

@@ -93,31 +93,20 @@ impl Pool {
     }
 }
 
-/// How the standard error and the interval of a pooled value come about.
+/// How the standard error and the intervals of a pooled value come about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Spread {
-    /// Values are 0 or 1: closed-form error, Wilson's interval.
+    /// Values are 0 or 1: closed-form error, Wilson's interval; BCa of the difference.
     Share,
-    /// Values are numbers that weigh the same: closed-form error, Student's interval.
+    /// Values are numbers within bounds that weigh the same, often piled up at one of them (accuracies, chances):
+    /// closed-form error, BCa, which keeps within the bounds.
+    Bounded,
+    /// Values are numbers without bounds that weigh the same: closed-form error, bootstrap-t.
     Mean,
-    /// The same of numbers far from normal that have bounds (chances of rare things): closed-form error, which
-    /// Student's interval would carry beyond the bounds, so percentiles of the bootstrap.
-    Skewed,
-    /// Perplexity of items that weigh the same: the harness's bootstrap error, percentiles of ours.
+    /// Perplexity of items that weigh the same: the harness's bootstrap error, bootstrap-t of the mean.
     Resampled,
-    /// Items weigh differently: no error, as in the harness; percentiles of the bootstrap.
+    /// Items weigh differently: no error, as in the harness; bootstrap-t of the ratio.
     Ratio,
-}
-
-impl Spread {
-    /// The name of the interval in the `summary` table.
-    pub fn interval(self) -> &'static str {
-        match self {
-            Spread::Share => "wilson",
-            Spread::Mean => "student",
-            Spread::Skewed | Spread::Resampled | Spread::Ratio => "bootstrap",
-        }
-    }
 }
 
 /// All metrics, in the order of the tables.

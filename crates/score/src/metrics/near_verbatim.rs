@@ -12,7 +12,7 @@ pub(super) const EDIT_DISTANCE: Metric = Metric {
         Sample::one(f64::from(edit_distance(&generated, &truth)))
     },
     pool: Pool::Mean,
-    spread: Spread::Mean,
+    spread: Spread::Bounded,
 };
 
 /// Longest common subsequence, in tokens.
@@ -24,7 +24,7 @@ pub(super) const COMMON_SUBSEQUENCE: Metric = Metric {
         Sample::one(f64::from(common_subsequence(&generated, &truth)))
     },
     pool: Pool::Mean,
-    spread: Spread::Mean,
+    spread: Spread::Bounded,
 };
 
 /// ROUGE-L over tokens. Both texts are as long, so precision, recall and F are one number.
@@ -36,7 +36,7 @@ pub(super) const ROUGE_L: Metric = Metric {
         Sample::one(f64::from(common_subsequence(&generated, &truth)) / truth.len() as f64)
     },
     pool: Pool::Mean,
-    spread: Spread::Mean,
+    spread: Spread::Bounded,
 };
 
 /// Generated and true suffix, where there is something of both.

@@ -1,7 +1,19 @@
-//! Faults of other tools, as listed when this one was begun; none may come back. Those that are no matter of
-//! scores have their tests elsewhere: results that depend on the batch and interventions on a cache in
-//! `crates/model/tests/properties.rs` and `crates/intervene/tests/intervene.rs`, names of tasks without their
-//! prompts in `crates/prepare/tests/prepare.rs` (every request carries the hash of its prompt).
+//! Faults of other tools, as listed when this one was begun; none may come back.
+//!
+//! | fault elsewhere | held here by |
+//! |---|---|
+//! | a loop over interventions keeps no scores, or stops before writing | `every_item_is_scored_under_every_change` |
+//! | token accuracy cast to an integer | `accuracy_is_not_rounded_down` |
+//! | entropy over the whole sequence, summed, shifted by one | `entropy_is_a_mean_over_the_suffix_alone` |
+//! | the unchanged run uses another batch size; results depend on it | `content_does_not_depend_on_batch_or_threads` (intervene), `a_row_does_not_depend_on_its_neighbours` (model) |
+//! | summaries kept without their items | `scores_name_the_request_or_the_document_and_summaries_are_their_means` (score) |
+//! | a bypass that cannot work on a cache | `a_cached_continuation_equals_the_full_pass` (model) |
+//! | half a sequence's log-likelihood over its whole length | `perplexity_divides_by_as_many_tokens_as_it_adds_up` |
+//! | guesses ranked by a shifted window | `guesses_are_ranked_by_all_their_tokens_and_no_others` |
+//! | extraction strength never 0, the last token dropped | `extraction_strength_reaches_zero_and_counts_the_last_token` |
+//! | (n, p) in plain floating point | `small_chances_are_not_lost` |
+//! | endings scored after their common prefix, per token | `acc_norm_divides_the_whole_choice_by_its_characters` |
+//! | tasks of one name with other prompts | `documents_have_the_harness_hashes_whatever_file_they_come_from` (prepare) |
 
 use rote_artifact::read;
 use rote_artifact::tables::{Item, Outcome, Request, Score as ScoreRow, Summary};

@@ -1,0 +1,142 @@
+//! Tests: intervals hold the truth as often as they say, on 1000 simulated studies of 60 skewed items each.
+//!
+//! Asked is 93 to 97 % of the 95 % intervals. Percentiles of the bootstrap hold the truth in 90 to 93 % of such
+//! studies where losses are lognormal, and BCa hardly more often; hence bootstrap-t and MOVER there.
+
+use rayon::prelude::*;
+use rote_artifact::tables::Summary;
+
+use crate::chacha::ChaCha8;
+use crate::metrics::METRICS;
+use crate::subjects::Group;
+use crate::summary::{Column, Resampling, summarise};
+
+const ITEMS: usize = 60;
+const STUDIES: u64 = 1000;
+/// Deviation of the logarithm of a loss: its skewness is then 2.3, its excess kurtosis 10. With 0.75 (3.3 and 23) 93 to
+/// 94 % hold the truth over many seeds, with 1 (6 and 111) 92 to 95 %, with percentiles or BCa 90 to 92 %.
+const SKEW: f64 = 0.6;
+
+/// Uniform between 0 and 1, and lognormal with mean 1.
+struct Random(ChaCha8);
+
+impl Random {
+    fn unit(&mut self) -> f64 {
+        (f64::from(self.0.word()) + 0.5) / 4_294_967_296.0
+    }
+
+    fn loss(&mut self) -> f64 {
+        let (radius, angle) = ((-2.0 * self.unit().ln()).sqrt(), std::f64::consts::TAU * self.unit());
+        (SKEW * radius * angle.cos() - SKEW * SKEW / 2.0).exp()
+    }
+
+    fn yes(&mut self, chance: f64) -> f64 {
+        f64::from(u8::from(self.unit() < chance))
+    }
+}
+
+/// What [`summarise`] says of metrics whose totals `item` gives, as (total unchanged, total changed, weight).
+fn study(number: u64, names: &[&str], item: fn(&mut Random) -> Vec<(f64, f64, f64)>) -> Vec<Summary> {
+    let mut random = Random(ChaCha8::new(29, number));
+    let items: Vec<_> = (0..ITEMS).map(|_| item(&mut random)).collect();
+    let column = |(place, name): (usize, &&str)| {
+        let metric = METRICS.iter().find(|m| m.kind == "sequence" && m.name == *name).unwrap();
+        let part = |part: fn((f64, f64, f64)) -> f64| items.iter().map(|item| part(item[place])).collect();
+        Column {
+            metric,
+            totals: vec![part(|item| item.0), part(|item| item.1)],
+            weights: part(|item| item.2),
+        }
+    };
+    let columns: Vec<Column> = names.iter().enumerate().map(column).collect();
+    let group = Group {
+        suite: String::new(),
+        kind: "sequence".to_string(),
+        role: String::new(),
+        seen: None,
+        prefix: None,
+        members: (0..ITEMS).collect(),
+    };
+    let changes = ["none".to_string(), "attn.identity@0".to_string()];
+    let resampling = Resampling { replicates: 1000, seed: number, harness_replicates: 0 };
+    summarise(&group, &columns, &changes, 0, resampling)
+}
+
+/// Of how many studies in 1000 the intervals hold the truth: per metric, of the value unchanged, of that changed, and
+/// of the difference.
+fn held(
+    names: &[&str],
+    truths: &[(f64, f64)],
+    item: fn(&mut Random) -> Vec<(f64, f64, f64)>,
+) -> Vec<[usize; 3]> {
+    let studies: Vec<Vec<Summary>> =
+        (0..STUDIES).into_par_iter().map(|number| study(number, names, item)).collect();
+    let hold = |row: usize, pick: fn(&Summary) -> (Option<f64>, Option<f64>), truth: f64| {
+        let ends = studies.iter().map(|study| pick(&study[row]));
+        ends.filter(|(low, high)| low.unwrap() <= truth && truth <= high.unwrap()).count()
+    };
+    let value = |row: &Summary| (row.ci_low, row.ci_high);
+    let of = |(place, (before, after)): (usize, &(f64, f64))| {
+        [
+            hold(2 * place, value, *before),
+            hold(2 * place + 1, value, *after),
+            hold(2 * place + 1, |row| (row.difference_low, row.difference_high), after - before),
+        ]
+    };
+    truths.iter().enumerate().map(of).collect()
+}
+
+fn check(names: &[&str], truths: &[(f64, f64)], item: fn(&mut Random) -> Vec<(f64, f64, f64)>) {
+    for (name, held) in names.iter().zip(held(names, truths, item)) {
+        let fits = |held: &usize| (930..=970).contains(held);
+        assert!(held.iter().all(fits), "{name}: {held:?} of 1000");
+    }
+}
+
+#[test]
+fn shares_and_their_differences_cover() {
+    check(&["exact_match"], &[(0.8, 0.5)], |random| {
+        let recited = random.yes(0.8);
+        vec![(recited, recited * random.yes(0.625), 1.0)]
+    });
+}
+
+#[test]
+fn accuracies_piled_up_at_their_bound_cover() {
+    // Nine of ten are whole unchanged and half of them changed, the others uniform.
+    let (before, after) = (0.9 + 0.1 * 0.5, 0.9 * (0.5 + 0.5 * 0.5) + 0.1 * 0.25);
+    check(&["token_accuracy_free"], &[(before, after)], |random| {
+        let before = if random.yes(0.9) > 0.0 { 1.0 } else { random.unit() };
+        let kept = if before == 1.0 && random.yes(0.5) > 0.0 { 1.0 } else { random.unit() };
+        vec![(before, before * kept, 1.0)]
+    });
+}
+
+#[test]
+fn skewed_losses_and_perplexities_and_their_differences_cover() {
+    // A loss under the change is half of the one before and another: means 1 and 1.5.
+    let truths = [(1.0, 1.5), (1f64.exp(), 1.5f64.exp())];
+    check(&["loss", "perplexity"], &truths, |random| {
+        let length = 10.0 + (random.unit() * 40.0).floor();
+        let before = random.loss();
+        let after = 0.5 * before + random.loss();
+        vec![(before, after, 1.0), (-length * before, -length * after, length)]
+    });
+}
+
+/// All recited unchanged, as memorized sequences are by choice: that has no spread, so only what changes is asked.
+#[test]
+fn a_loss_from_certainty_covers() {
+    let held = held(&["exact_match"], &[(1.0, 0.5)], |random| vec![(1.0, random.yes(0.5), 1.0)]);
+    assert!(held[0][0] == 1000 && held[0][1..].iter().all(|held| (930..=970).contains(held)), "{held:?}");
+}
+
+/// Where nearly all items stay as they are, many studies see none change, and every resample of these is the same.
+#[test]
+fn a_rare_loss_is_not_taken_for_none() {
+    let held = held(&["exact_match"], &[(0.1, 0.08)], |random| {
+        let recited = random.yes(0.1);
+        vec![(recited, recited * random.yes(0.8), 1.0)]
+    });
+    assert!(held[0][2] >= 930, "{held:?}");
+}

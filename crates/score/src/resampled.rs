@@ -1,0 +1,186 @@
+//! One metric's resamples under every change, and the intervals and levels made of them.
+//!
+//! What is used where is chosen by coverage (`coverage`): BCa where values have bounds, since it keeps within them;
+//! bootstrap-t where they have none and may be skewed; for a difference of perplexities, which no mean is, MOVER of
+//! the two bootstrap-t intervals; for a difference of shares that all items have alike, of which every resample is
+//! the same, MOVER of the two Wilson intervals (Newcombe's).
+
+use crate::bca::{Bca, acceleration};
+use crate::bootstrap::{Table, resample};
+use crate::interval::{Estimate, correlation, difference, wilson};
+use crate::metrics::{Pool, Spread};
+use crate::studentised::{Studentised, Sums};
+use crate::summary::{Column, Resampling};
+
+/// Both ends of an interval, where there is one.
+type Ends = Option<(f64, f64)>;
+
+/// A metric with its resamples.
+pub struct Resampled<'a> {
+    column: &'a Column,
+    baseline: usize,
+    n: usize,
+    /// Σ total / Σ weight under every change.
+    ratios: Vec<f64>,
+    /// `[change][member]`: totals less the ratio times the weight.
+    residuals: Vec<Vec<f64>>,
+    /// Sums over the members, then over each resample of them; see [`Resampled::sums`].
+    whole: Vec<f64>,
+    replicates: Vec<Vec<f64>>,
+    per_change: usize,
+}
+
+impl<'a> Resampled<'a> {
+    /// Draws; the same items for all changes, hence paired.
+    pub fn new(column: &'a Column, baseline: usize, n: usize, resampling: Resampling) -> Self {
+        let weights = &column.weights;
+        let all: f64 = weights.iter().sum();
+        let ratios: Vec<f64> = column.totals.iter().map(|totals| totals.iter().sum::<f64>() / all).collect();
+        let of = |(ratio, totals): (&f64, &Vec<f64>)| -> Vec<f64> {
+            totals.iter().zip(weights).map(|(total, weight)| total - ratio * weight).collect()
+        };
+        let residuals: Vec<Vec<f64>> = ratios.iter().zip(&column.totals).map(of).collect();
+        let times = |a: &[f64], b: &[f64]| a.iter().zip(b).map(|(a, b)| a * b).collect::<Vec<f64>>();
+        let mut flat = vec![weights.clone()];
+        let studentised = !matches!(column.metric.spread, Spread::Share | Spread::Bounded);
+        if studentised {
+            flat.push(times(weights, weights));
+        }
+        let shared = flat.len();
+        for of_change in &residuals {
+            flat.push(of_change.clone());
+            if studentised {
+                let paired = minus(of_change, &residuals[baseline]);
+                flat.push(times(of_change, of_change));
+                flat.push(times(of_change, weights));
+                flat.push(times(&paired, &paired));
+            }
+        }
+        let per_change = (flat.len() - shared) / residuals.len().max(1);
+        let whole = flat.iter().map(|values| values.iter().sum()).collect();
+        let replicates = resample(&Table::new(&flat), resampling.replicates, resampling.seed);
+        Resampled { column, baseline, n, ratios, residuals, whole, replicates, per_change }
+    }
+
+    fn value(&self, ratio: f64) -> f64 {
+        self.column.metric.pool.value(ratio)
+    }
+
+    fn place(&self, change: usize) -> usize {
+        self.whole.len() - (self.ratios.len() - change) * self.per_change
+    }
+
+    /// The number under a change, of one resample.
+    fn replicate(&self, sums: &[f64], change: usize) -> f64 {
+        self.value(self.ratios[change] + sums[self.place(change)] / sums[0])
+    }
+
+    /// The numbers under a change without each member.
+    fn without(&self, change: usize) -> Vec<f64> {
+        let (totals, weights) = (&self.column.totals[change], &self.column.weights);
+        let (total, weight): (f64, f64) = (totals.iter().sum(), weights.iter().sum());
+        let members = totals.iter().zip(weights).filter(|(_, weight)| **weight > 0.0);
+        members.map(|(t, w)| self.value((total - t) / (weight - w))).collect()
+    }
+
+    fn bca(&self, value: f64, number: impl Fn(&[f64]) -> f64, without: Vec<f64>) -> Option<Bca> {
+        let replicates = self.replicates.iter().map(|sums| number(sums));
+        Bca::new(value, replicates, acceleration(&[without])).filter(|_| self.n > 1)
+    }
+
+    /// Sums of the residuals under a change.
+    fn sums(&self, sums: &[f64], change: usize) -> Sums {
+        let of = &sums[self.place(change)..][..self.per_change];
+        let (weights, weight_squares) = (sums[0], sums[1]);
+        Sums { residuals: of[0], squares: of[1], products: of[2], weights, weight_squares }
+    }
+
+    /// Sums of the residuals' differences from the baseline.
+    fn paired(&self, sums: &[f64], change: usize) -> Sums {
+        let (new, old) = (self.sums(sums, change), self.sums(sums, self.baseline));
+        Sums {
+            residuals: new.residuals - old.residuals,
+            squares: sums[self.place(change) + 3],
+            products: new.products - old.products,
+            ..new
+        }
+    }
+
+    fn student(&self, value: f64, of: impl Fn(&[f64]) -> Sums) -> Option<Studentised> {
+        let replicates = self.replicates.iter().map(|sums| of(sums));
+        Studentised::new(value, of(&self.whole), self.n, replicates)
+    }
+
+    /// The 95 % interval of the value under a change, and its name.
+    pub fn interval(&self, change: usize) -> (Ends, &'static str) {
+        let value = self.value(self.ratios[change]);
+        let named = |ends: Ends, name: &'static str| (ends, if ends.is_some() { name } else { "none" });
+        match self.column.metric.spread {
+            Spread::Share => named(wilson(value, self.n), "wilson"),
+            Spread::Bounded => {
+                let of = |sums: &[f64]| self.replicate(sums, change);
+                let bca = self.bca(value, of, self.without(change));
+                named(bca.map(|mut bca| bca.interval()), "bca")
+            }
+            Spread::Mean | Spread::Resampled | Spread::Ratio => {
+                let Some(mut student) = self.student(self.ratios[change], |sums| self.sums(sums, change))
+                else {
+                    return (None, "none");
+                };
+                named(student.interval().map(|ends| self.pooled(ends)), student.name())
+            }
+        }
+    }
+
+    /// The ends of a ratio as ends of the number made of it.
+    fn pooled(&self, (low, high): (f64, f64)) -> (f64, f64) {
+        let (one, other) = (self.value(low), self.value(high));
+        (one.min(other), one.max(other))
+    }
+
+    /// The 95 % interval of the difference from the baseline, the level of no difference, and the interval's name.
+    pub fn difference(&self, change: usize) -> (Ends, Option<f64>, &'static str) {
+        let base = self.baseline;
+        match self.column.metric.spread {
+            Spread::Share | Spread::Bounded => {
+                let without = minus(&self.without(change), &self.without(base));
+                let number = |sums: &[f64]| self.replicate(sums, change) - self.replicate(sums, base);
+                let value = self.value(self.ratios[change]) - self.value(self.ratios[base]);
+                let Some(mut bca) = self.bca(value, number, without) else { return (None, None, "none") };
+                let ends = bca.interval();
+                if self.column.metric.spread == Spread::Share && ends.0 == ends.1 {
+                    return (self.recovered(change), Some(bca.level()), "newcombe");
+                }
+                (Some(ends), Some(bca.level()), "bca")
+            }
+            Spread::Mean | Spread::Resampled | Spread::Ratio => {
+                let value = self.ratios[change] - self.ratios[base];
+                let Some(student) = self.student(value, |sums| self.paired(sums, change)) else {
+                    return (None, None, "none");
+                };
+                match self.column.metric.pool {
+                    Pool::Perplexity => (self.recovered(change), Some(student.level()), "mover"),
+                    // Both are linear, so the difference of the numbers is the number of the difference.
+                    Pool::Mean | Pool::Bits => {
+                        let ends = student.symmetric().map(|ends| self.pooled(ends));
+                        (ends, Some(student.level()), student.name())
+                    }
+                }
+            }
+        }
+    }
+
+    /// The difference's interval from those of both values.
+    fn recovered(&self, change: usize) -> Ends {
+        let estimate = |change: usize| {
+            let (low, high) = self.interval(change).0?;
+            Some(Estimate { value: self.value(self.ratios[change]), low, high })
+        };
+        let together = correlation(&self.residuals[change], &self.residuals[self.baseline]);
+        Some(difference(estimate(change)?, estimate(self.baseline)?, together))
+    }
+}
+
+fn minus(new: &[f64], old: &[f64]) -> Vec<f64> {
+    new.iter().zip(old).map(|(new, old)| new - old).collect()
+}
