@@ -195,9 +195,13 @@ pub struct Run {
     /// Fail where parameters, inputs or contents differ from the lock file (FILE, or the one beside the pipeline)
     #[arg(long, value_name = "FILE", num_args = 0..=1, require_equals = true)]
     pub locked: Option<Option<PathBuf>>,
-    /// Make what works request by request in N parts, one after the other: interrupted, it goes on from the last whole one
-    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..))]
-    pub parts: u16,
+    /// Accelerators of all running stages together, for stages that say they take one
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    pub devices: u32,
+    /// Make what works request by request in N parts, one after the other: interrupted, it goes on from the last whole
+    /// one; by default long work is cut and short work is not
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+    pub parts: Option<u16>,
     /// Make part I of N of one node only, for an engine that starts parts elsewhere; a run that finds all parts joins them
     #[arg(long, value_name = "I/N", conflicts_with = "locked")]
     pub shard: Option<Part>,
