@@ -17,6 +17,8 @@ use crate::shelf::{Found, Shelf, make_folder, seal_at};
 
 /// A store that others share.
 pub trait Remote {
+    /// Fails where there is no such store to read from.
+    fn is_there(&self) -> Result<()>;
     /// Whether there is a result of `key`, be it whole or damaged.
     fn has(&self, key: Digest) -> Result<bool>;
     /// Puts the result of `key` there, whole or not at all; how many bytes, `None` where it was there already.
@@ -70,6 +72,7 @@ pub fn push(scene: &Scene, goals: &[usize], remote: &dyn Remote, memory: &mut Me
 /// # Errors
 /// A result whose bytes are not those it was written with.
 pub fn pull(scene: &Scene, goals: &[usize], remote: &dyn Remote, memory: &mut Memory) -> Result<Moved> {
+    remote.is_there()?;
     travel(scene, goals, memory, |verdict| match verdict {
         Verdict::Fresh(_, known) => Ok(Some((known.clone(), None))),
         Verdict::Waits(..) => Ok(None),

@@ -13,8 +13,12 @@ use crate::shelf::{Found, Shelf};
 pub struct Folder(pub Shelf);
 
 impl Remote for Folder {
-    fn has(&self, key: Digest) -> Result<bool> {
+    fn is_there(&self) -> Result<()> {
         ensure!(self.0.root.is_dir(), "{}: no such store", self.0.root.display());
+        Ok(())
+    }
+
+    fn has(&self, key: Digest) -> Result<bool> {
         // What is damaged there says so when it arrives.
         Ok(!matches!(self.0.find(key), Found::Absent))
     }
