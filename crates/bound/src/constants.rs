@@ -4,11 +4,13 @@
 //! `N(x) W + b = u(x) W~ + b~`. As in the model, weights lie `[out, in]`: a row of `W~` here is a column of
 //! the row-vector convention in which the theorems are written.
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use rayon::prelude::*;
 use rote_artifact::Misfit;
 use rote_artifact::tables::Constant;
-use rote_model::{Block, Linear, Matrix, Norm, NormKind, NormPlace, Positions, Residual, Spec, Weights};
+use rote_model::{
+    Block, Linear, Matrix, Norm, NormKind, NormPlace, Panels, Positions, Residual, Spec, Weights,
+};
 
 use crate::head_sum::{HeadSum, operator_norm};
 use crate::known::{Known, KnownBlock};
@@ -41,7 +43,7 @@ impl Folded {
         for row in first..first + count {
             let weights = linear.weight.row(row);
             let own = linear.bias.as_ref().map_or(0.0, |bias| bias[row]);
-            bias.push(own + norm.bias.as_ref().map_or(0.0, |beta| dot(beta, weights)));
+            bias.push(own + norm.bias.as_ref().map_or(0.0, |beta| dot(beta, &weights)));
             let folded: Vec<f64> = weights.iter().zip(&norm.gain).map(|(w, gain)| w * gain).collect();
             data.extend(centred(folded, kind));
         }
@@ -179,7 +181,7 @@ impl AttnConstants {
         let query = fold(0, spec.d_query());
         let key = fold(spec.d_query(), spec.d_kv());
         let value = fold(spec.d_query() + spec.d_kv(), spec.d_kv());
-        let out = (*block.o.weight).clone();
+        let out = block.o.weight.to_matrix();
         let of_head = |folded: &Folded, head: usize| -> Matrix<f64> {
             view(&folded.weight).rows(head * d_head, d_head).to_matrix()
         };
@@ -330,7 +332,7 @@ fn check(spec: &Spec, weights: &Weights<f64>) -> Result<()> {
         }
     }
     weights.final_norm.as_ref().map_or(Ok(()), |norm| gains("final norm", norm))?;
-    finite("embedding", &weights.embed.data)?;
+    finite_panels("embedding", &weights.embed)?;
     weights.positions.as_ref().map_or(Ok(()), |positions| finite("positions", &positions.data))?;
     finite_linear("unembedding", &weights.unembed)
 }
@@ -348,8 +350,17 @@ fn gains(name: &str, norm: &Norm<f64>) -> Result<()> {
 }
 
 fn finite_linear(name: &str, linear: &Linear<f64>) -> Result<()> {
-    finite(name, &linear.weight.data)?;
+    finite_panels(name, &linear.weight)?;
     linear.bias.as_ref().map_or(Ok(()), |bias| finite(&format!("{name}, bias"), bias))
+}
+
+fn finite_panels(name: &str, panels: &Panels<f64>) -> Result<()> {
+    for row in 0..panels.rows {
+        for (col, value) in panels.row(row).iter().enumerate().filter(|(_, value)| !value.is_finite()) {
+            bail!(Misfit(format!("{name}: value [{row}, {col}] is {value}: no bound holds for it")));
+        }
+    }
+    Ok(())
 }
 
 fn finite(name: &str, values: &[f64]) -> Result<()> {

@@ -61,7 +61,7 @@ impl MlpConstants {
         let fold = |linear: &rote_model::Linear<f64>| {
             Folded::new(linear, 0, linear.n_out(), &block.mlp_norm, spec.norm)
         };
-        let down = (*block.down.weight).clone();
+        let down = block.down.weight.to_matrix();
         let down_norm = known.one("down", || spectral_norm(view(&down), 0.0));
         let down_bias = block.down.bias.clone().unwrap_or_else(|| vec![0.0; spec.d_model]);
         let (act, first, form) = match (spec.mlp, &block.gate) {

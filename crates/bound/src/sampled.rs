@@ -4,8 +4,8 @@
 use std::sync::Arc;
 
 use rote_model::{
-    Activation, Block, Linear, Matrix, MlpKind, Model, Norm, NormKind, NormPlace, Positions, Residual, Spec,
-    Weights,
+    Activation, Block, Linear, Matrix, MlpKind, Model, Norm, NormKind, NormPlace, Panels, Positions,
+    Residual, Spec, Weights,
 };
 
 use crate::attention::attention_step;
@@ -101,7 +101,7 @@ fn identity(n: usize) -> Matrix<f64> {
 }
 
 fn plain(weight: Matrix<f64>) -> Linear<f64> {
-    Linear { weight: Arc::new(weight), bias: None }
+    Linear { weight: Arc::new(Panels::from(&weight)), bias: None }
 }
 
 /// One head of width `d`, an MLP of `d` neurons; queries and keys zero, everything else the identity.
@@ -139,11 +139,11 @@ fn simplest(d: usize, mlp_bias: f64, unembed: Matrix<f64>) -> Model<f64> {
         q_norm: None,
         k_norm: None,
         gate: None,
-        up: Linear { weight: Arc::new(identity(d)), bias: Some(vec![mlp_bias; d]) },
+        up: Linear { weight: Arc::new(Panels::from(&identity(d))), bias: Some(vec![mlp_bias; d]) },
         down: plain(identity(d)),
     };
     let weights = Weights {
-        embed: Arc::new(unembed.clone()),
+        embed: Arc::new(Panels::from(&unembed)),
         positions: None,
         project_in: None,
         blocks: vec![block],

@@ -36,16 +36,17 @@ pub(crate) struct Unembedding {
 impl Unembedding {
     pub(crate) fn new(weights: &Weights<f64>, norm_: &Norm<f64>, kind: NormKind, eps: f64) -> Unembedding {
         debug_assert!(eps > 0.0);
+        let unembed = Arc::new(weights.unembed.weight.to_matrix());
         let weight = match &weights.project_out {
-            Some(project) => Arc::new(product(view(&weights.unembed.weight), view(&project.weight))),
-            None => Arc::clone(&weights.unembed.weight),
+            Some(project) => Arc::new(product(view(&unembed), view(&project.weight.to_matrix()))),
+            None => Arc::clone(&unembed),
         };
         // A projection's own bias goes through the unembedding.
         let extra = weights.project_out.as_ref().and_then(|project| project.bias.as_ref());
         let constant: Vec<f64> = (0..weight.rows)
             .map(|v| {
                 let own = weights.unembed.bias.as_ref().map_or(0.0, |bias| bias[v]);
-                let projected = extra.map_or(0.0, |bias| dot(bias, weights.unembed.weight.row(v)));
+                let projected = extra.map_or(0.0, |bias| dot(bias, unembed.row(v)));
                 own + projected + norm_.bias.as_ref().map_or(0.0, |beta| dot(beta, weight.row(v)))
             })
             .collect();

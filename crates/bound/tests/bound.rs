@@ -16,7 +16,7 @@ use std::sync::Arc;
 use models::{Noise, Scale};
 use plain::{Mistake, Plain};
 use rote_bound::{Bounds, Depth, Row};
-use rote_model::{Activation, MlpKind, Model};
+use rote_model::{Activation, Linear, MlpKind, Model, Panels};
 use rote_plan::{Intervention, unfold};
 
 const SCALES: [Scale; 4] = [Scale::Initial, Scale::Unit, Scale::Outliers, Scale::Hot];
@@ -262,11 +262,11 @@ fn broken_models_get_an_error_and_no_number() {
         format!("{:#}", bounds.expect_err("a broken model is refused"))
     };
     let mut broken = model.clone();
-    Arc::make_mut(&mut broken.weights.blocks[1].qkv.weight).data[3] = f64::NAN;
-    assert!(told(broken).contains("block 1: query, key and value weights: value 3 is NaN"));
+    change(&mut broken.weights.blocks[1].qkv, |data| data[3] = f64::NAN);
+    assert!(told(broken).contains("block 1: query, key and value weights: value [0, 3] is NaN"));
     let mut broken = model.clone();
-    Arc::make_mut(&mut broken.weights.blocks[0].down.weight).data[5] = f64::INFINITY;
-    assert!(told(broken).contains("block 0: mlp down weights: value 5 is inf"));
+    change(&mut broken.weights.blocks[0].down, |data| data[5] = f64::INFINITY);
+    assert!(told(broken).contains("block 0: mlp down weights: value [0, 5] is inf"));
     let mut broken = model.clone();
     broken.weights.blocks[1].attn_norm.gain[2] = 0.0;
     assert!(told(broken).contains("block 1: norm before attention: gain 2 is zero"));
@@ -278,11 +278,17 @@ fn broken_models_get_an_error_and_no_number() {
     assert!(told(broken).contains("pre-norm"));
     // Finite weights whose products are not.
     let mut broken = model;
-    Arc::make_mut(&mut broken.weights.blocks[0].qkv.weight).data.iter_mut().for_each(|x| *x *= 1e200);
+    change(&mut broken.weights.blocks[0].qkv, |data| data.iter_mut().for_each(|x| *x *= 1e200));
     let changes = unfold(&["attn.identity@0".to_string()], broken.spec.n_blocks).unwrap();
     let bounds = Bounds::new(Arc::new(broken), &changes, DEEP);
     let result = bounds.and_then(|bounds| bounds.request(0, &[1, 2, 3]).map(|_| ()));
     assert!(result.is_err(), "1e200 gave a number");
+}
+
+fn change(linear: &mut Linear<f64>, how: impl Fn(&mut [f64])) {
+    let mut weight = linear.weight.to_matrix();
+    how(&mut weight.data);
+    linear.weight = Arc::new(Panels::from(&weight));
 }
 
 /// Local displacements of three checkpoints as transformers and numpy compute them (`tests/golden/make.py`).

@@ -6,8 +6,9 @@ use rote_plan::{Action, AttnChange, BlockChange, Hook};
 
 use crate::attend::{Task, attend, attend_with_weights};
 use crate::forward::{Buffers, Row, Way, add_bias, runs, sized};
-use crate::kernels::{LANES, Threads, add, for_rows, product, wide_fn};
+use crate::kernels::{LANES, Threads, add, for_rows, wide_fn};
 use crate::norm::normalise;
+use crate::product::product;
 use crate::rotary::Turns;
 use crate::state::KeysValues;
 use crate::{Block, Model, Real, Spec, Tap};

@@ -12,9 +12,10 @@ use anyhow::{Result, ensure};
 use rayon::prelude::*;
 use rote_plan::{BlockChange, Hook, MlpChange};
 
-use crate::kernels::{Threads, add, for_rows, for_rows2, product};
+use crate::kernels::{Threads, add, for_rows, for_rows2};
 use crate::mlp::{activate, activate_gated};
 use crate::norm::normalise;
+use crate::product::product;
 use crate::rotary::Turns;
 use crate::{Linear, MlpKind, Norm, NormPlace, Positions, Real, Residual, Spec, State, Tap, Weights};
 
@@ -101,7 +102,7 @@ impl<T: Real> Model<T> {
                 "token {token} is beyond the vocabulary of {}",
                 embed.rows
             );
-            out.extend_from_slice(embed.row(token as usize));
+            out.extend(embed.row(token as usize));
         }
         if let Some(project) = project_in {
             out = self.linear(project, &out);

@@ -1,21 +1,15 @@
 //! The arithmetic everything is made of, with one promise: a row's bits depend on that row alone.
 //!
-//! Matrix products come from the `gemm` crate, which adds up each element in order of the inner index within
-//! a stretch of at most [`DEPTH`]; longer ones would be cut where the processor's caches say, so they are cut
-//! here, at fixed places. Its special cases for one row or tiny outputs add up in another order; they are
-//! avoided. The passes over rows keep sums in [`LANES`] fixed lanes. So the same numbers come out whatever the
-//! number of rows, threads or (with fused multiply-add) the machine.
+//! The passes over rows keep sums in [`LANES`] fixed lanes; matrix products keep the promise in their own way (see
+//! `product.rs`). So the same numbers come out whatever the number of rows, threads or (with fused multiply-add) the
+//! machine.
 
-use gemm::Parallelism;
 use rayon::prelude::*;
 
-use crate::{Matrix, Real};
+use crate::Real;
 
 /// Lanes in which a row is summed.
 pub(crate) const LANES: usize = 16;
-
-/// Longest stretch of the inner index that one product adds up.
-const DEPTH: usize = 512;
 
 /// Elements below which a pass over rows stays on one thread.
 const SMALL: usize = 1 << 14;
@@ -87,85 +81,6 @@ pub(crate) fn vectors() -> Vectors {
         Vectors::Bits512
     } else {
         Vectors::Bits256
-    }
-}
-
-/// `y[m, n] = x[m, k] W[n, k]^T` for the rows `out` of `W`; rows of `x` and `y` are contiguous.
-pub(crate) fn product<T: Real>(
-    y: &mut [T],
-    x: &[T],
-    weight: &Matrix<T>,
-    out: std::ops::Range<usize>,
-    threads: Threads,
-) {
-    let parallelism = match threads {
-        Threads::One => Parallelism::None,
-        Threads::All => Parallelism::Rayon(0),
-    };
-    let (k, n) = (weight.cols, out.len());
-    let m = x.len() / k;
-    assert_eq!(x.len(), m * k, "x is [m, k]");
-    assert_eq!(y.len(), m * n, "y is [m, n]");
-    let weight = &weight.data[out.start * k..out.end * k];
-    if m == 0 || n == 0 {
-        return;
-    }
-    if m == 1 || m * n <= 256 {
-        // Laid out by columns and with a row to spare, the product is like any other.
-        let padded = m.max(2);
-        let mut columns = vec![T::ZERO; k * padded];
-        for (row, values) in x.chunks_exact(k).enumerate() {
-            values.iter().enumerate().for_each(|(column, &value)| columns[column * padded + row] = value);
-        }
-        let mut result = vec![T::ZERO; padded * n];
-        multiply(&mut result, padded, &columns, (1, padded), weight, k, n, parallelism);
-        y.copy_from_slice(&result[..m * n]);
-    } else {
-        multiply(y, m, x, (k, 1), weight, k, n, parallelism);
-    }
-}
-
-/// `strides` are of a row and of a column of `x`.
-#[expect(clippy::too_many_arguments, reason = "the shape of a matrix product")]
-fn multiply<T: Real>(
-    y: &mut [T],
-    m: usize,
-    x: &[T],
-    strides: (usize, usize),
-    weight: &[T],
-    k: usize,
-    n: usize,
-    parallelism: Parallelism,
-) {
-    let pieces = k.div_ceil(DEPTH);
-    let depth = k.div_ceil(pieces);
-    for from in (0..k).step_by(depth) {
-        let depth = depth.min(k - from);
-        // SAFETY: `x` holds m rows and k columns at these strides, `weight` n rows of k, `y` m rows of n, as
-        // the caller's lengths say; the three do not overlap, `y` being borrowed mutably.
-        unsafe {
-            gemm::gemm(
-                m,
-                n,
-                depth,
-                y.as_mut_ptr(),
-                1,
-                n as isize,
-                from > 0,
-                x.as_ptr().add(from * strides.1),
-                strides.1 as isize,
-                strides.0 as isize,
-                weight.as_ptr().add(from),
-                k as isize,
-                1,
-                T::ONE,
-                T::ONE,
-                false,
-                false,
-                false,
-                parallelism,
-            );
-        }
     }
 }
 
@@ -281,47 +196,6 @@ mod tests {
                 (state >> 40) as f32 / (1 << 24) as f32 - 0.5
             })
             .collect()
-    }
-
-    /// The promise: one row's product has the same bits in any company and on any number of threads.
-    #[test]
-    fn a_rows_product_does_not_depend_on_its_company() {
-        for (k, n) in [(3, 5), (16, 16), (48, 130), (513, 70), (1200, 96), (64, 2000), (2048, 512)] {
-            let weight = Matrix::new(n, k, noise(n * k, 1));
-            let x = noise(300 * k, 2);
-            let mut all = vec![0.0; 300 * n];
-            product(&mut all, &x, &weight, 0..n, Threads::All);
-            for m in [1, 2, 3, 7, 15, 64, 65, 130] {
-                let mut some = vec![0.0; m * n];
-                product(&mut some, &x[5 * k..(5 + m) * k], &weight, 0..n, Threads::One);
-                assert!(some == all[5 * n..(5 + m) * n], "k {k}, n {n}, {m} rows");
-            }
-            let mut columns = vec![0.0; 300 * (n - n / 2)];
-            product(&mut columns, &x, &weight, n / 2..n, Threads::All);
-            for row in 0..300 {
-                let width = n - n / 2;
-                assert!(
-                    columns[row * width..(row + 1) * width] == all[row * n + n / 2..(row + 1) * n],
-                    "k {k}, n {n}, right half of row {row}"
-                );
-            }
-        }
-    }
-
-    #[test]
-    fn a_product_is_the_sum_in_order() {
-        let (k, n, m) = (700, 33, 40);
-        let weight = Matrix::new(n, k, noise(n * k, 3));
-        let x = noise(m * k, 4);
-        let mut y = vec![0.0; m * n];
-        product(&mut y, &x, &weight, 0..n, Threads::All);
-        for row in 0..m {
-            for column in 0..n {
-                let truth: f64 =
-                    (0..k).map(|i| f64::from(x[row * k + i]) * f64::from(weight.data[column * k + i])).sum();
-                assert!((f64::from(y[row * n + column]) - truth).abs() < 1e-4);
-            }
-        }
     }
 
     #[test]

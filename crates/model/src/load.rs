@@ -130,7 +130,9 @@ impl Opened {
 
 /// Values in all tensors; a tied matrix counts once.
 fn n_parameters<T: Real>(weights: &Weights<T>) -> u64 {
-    let linear = |linear: &Linear<T>| linear.weight.data.len() + linear.bias.as_ref().map_or(0, Vec::len);
+    let linear = |linear: &Linear<T>| {
+        linear.weight.rows * linear.weight.cols + linear.bias.as_ref().map_or(0, Vec::len)
+    };
     let norm = |norm: &Norm<T>| norm.gain.len() + norm.bias.as_ref().map_or(0, Vec::len);
     let blocks = weights.blocks.iter().map(|block| {
         let norms =
@@ -142,7 +144,7 @@ fn n_parameters<T: Real>(weights: &Weights<T>) -> u64 {
     });
     let head =
         if Arc::ptr_eq(&weights.embed, &weights.unembed.weight) { 0 } else { linear(&weights.unembed) };
-    let around = weights.embed.data.len()
+    let around = weights.embed.rows * weights.embed.cols
         + weights.positions.as_ref().map_or(0, |positions| positions.data.len())
         + [&weights.project_in, &weights.project_out].into_iter().flatten().map(linear).sum::<usize>()
         + weights.final_norm.as_ref().map_or(0, norm);

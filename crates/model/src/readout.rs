@@ -6,7 +6,8 @@
 
 use rayon::prelude::*;
 
-use crate::kernels::{LANES, Threads, fold, largest, product, wide_fn};
+use crate::kernels::{LANES, Threads, fold, largest, wide_fn};
+use crate::product::product;
 use crate::{Model, Real};
 
 /// Columns of a tile; fixed, since sums are taken tile by tile.

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::Real;
+use crate::{Panels, Real};
 
 /// A matrix `[rows, cols]`, row-major.
 #[derive(Clone, Debug)]
@@ -19,7 +19,7 @@ pub struct Matrix<T> {
 #[derive(Clone, Debug)]
 pub struct Linear<T> {
     /// `[out, in]`.
-    pub weight: Arc<Matrix<T>>,
+    pub weight: Arc<Panels<T>>,
     /// `[out]`.
     pub bias: Option<Vec<T>>,
 }
@@ -61,7 +61,7 @@ pub struct Block<T> {
 #[derive(Clone, Debug)]
 pub struct Weights<T> {
     /// `[vocab, d_embed]`.
-    pub embed: Arc<Matrix<T>>,
+    pub embed: Arc<Panels<T>>,
     /// `[positions + offset, d_model]`, of learned positions only.
     pub positions: Option<Matrix<T>>,
     /// `[d_model, d_embed]`, where the embedding is projected.

@@ -199,13 +199,13 @@ fn an_unknown_architecture_in_a_gguf_is_refused_by_name() {
 /// All values, in one fixed order.
 fn values(name: &str) -> Vec<f32> {
     let weights = load::<f32>(name).unwrap_or_else(|error| panic!("{error:#}")).model.weights;
-    let mut all = weights.embed.data.clone();
+    let mut all = weights.embed.to_matrix().data;
     for block in &weights.blocks {
-        all.extend(&block.qkv.weight.data);
-        all.extend(&block.down.weight.data);
+        all.extend(block.qkv.weight.to_matrix().data);
+        all.extend(block.down.weight.to_matrix().data);
         all.extend(&block.attn_norm.gain);
     }
-    all.extend(&weights.unembed.weight.data);
+    all.extend(weights.unembed.weight.to_matrix().data);
     all
 }
 
@@ -257,7 +257,7 @@ fn weights_that_are_not_numbers_are_loaded() {
         tensors.get_mut(DENSE).unwrap().2[..4].copy_from_slice(&f32::NAN.to_le_bytes());
     });
     let loaded = load::<f32>(&copy.name()).unwrap();
-    assert!(loaded.model.weights.blocks[1].o.weight.data[0].is_nan());
+    assert!(loaded.model.weights.blocks[1].o.weight.row(0)[0].is_nan());
 }
 
 #[test]

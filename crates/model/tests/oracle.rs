@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use rote_model::{
-    Activation, Linear, Matrix, MlpKind, Model, NormKind, NormPlace, Positions, Real, Residual, Row, Spec,
+    Activation, Linear, MlpKind, Model, NormKind, NormPlace, Panels, Positions, Real, Residual, Row, Spec,
     State, Tap, Workspace, load,
 };
 use rote_plan::{Hook, Intervention};
@@ -262,8 +262,9 @@ const MISTAKES: &[(&str, Mistake)] = &[
         let o = &mut m.weights.blocks[0].o;
         let n = o.n_out();
         n == o.n_in() && {
-            let data = (0..n * n).map(|i| o.weight.data[i % n * n + i / n]).collect();
-            set(&mut o.weight, Arc::new(Matrix::new(n, n, data)));
+            let stored = o.weight.to_matrix().data;
+            let data: Vec<_> = (0..n * n).map(|i| stored[i % n * n + i / n]).collect();
+            set(&mut o.weight, Arc::new(Panels::new(n, n, &data)));
             true
         }
     }),
@@ -295,22 +296,21 @@ fn windows(model: &mut Model<f32>, wrong: fn(usize) -> usize) -> bool {
 /// Row `r` of every block's queries, keys and values is taken from row `source(r)`.
 fn rows(model: &mut Model<f32>, source: impl Fn(usize) -> usize) -> bool {
     for qkv in model.weights.blocks.iter_mut().map(|block| &mut block.qkv) {
-        let weight = &qkv.weight;
-        let data = (0..weight.rows).flat_map(|row| weight.row(source(row)).to_vec()).collect();
+        let order: Vec<_> = (0..qkv.n_out()).map(&source).collect();
         if let Some(bias) = &mut qkv.bias {
             *bias = (0..bias.len()).map(|row| bias[source(row)]).collect();
         }
-        qkv.weight = Arc::new(Matrix::new(weight.rows, weight.cols, data));
+        qkv.weight = Arc::new(qkv.weight.select(&order));
     }
     true
 }
 
 fn columns(linear: &mut Linear<f32>, source: impl Fn(usize) -> usize) {
-    let weight = &linear.weight;
-    let data = (0..weight.data.len())
+    let weight = linear.weight.to_matrix();
+    let data: Vec<_> = (0..weight.data.len())
         .map(|i| weight.data[i / weight.cols * weight.cols + source(i % weight.cols)])
         .collect();
-    linear.weight = Arc::new(Matrix::new(weight.rows, weight.cols, data));
+    linear.weight = Arc::new(Panels::new(weight.rows, weight.cols, &data));
 }
 
 #[test]

@@ -4,8 +4,8 @@
 use std::sync::Arc;
 
 use rote_model::{
-    Activation, Block, Linear, Matrix, MlpKind, Model, NoTap, Norm, NormKind, NormPlace, Positions, Readout,
-    Residual, Rotary, Row, Spec, State, Weights, Workspace,
+    Activation, Block, Linear, Matrix, MlpKind, Model, NoTap, Norm, NormKind, NormPlace, Panels, Positions,
+    Readout, Residual, Rotary, Row, Spec, State, Weights, Workspace,
 };
 use rote_plan::{BlockChange, Intervention};
 
@@ -28,7 +28,7 @@ impl Noise {
 
     fn linear(&mut self, rows: usize, cols: usize, bias: bool) -> Linear<f32> {
         let scale = 3.0 / (cols as f32).sqrt();
-        let weight = Arc::new(Matrix::new(rows, cols, self.values(rows * cols, scale)));
+        let weight = Arc::new(Panels::new(rows, cols, &self.values(rows * cols, scale)));
         Linear { weight, bias: bias.then(|| self.values(rows, 0.5)) }
     }
 
@@ -83,7 +83,7 @@ impl Noise {
             eos_tokens: vec![0],
         };
         let width = spec.d_query() + 2 * spec.d_kv();
-        let embed = Arc::new(Matrix::new(vocab, d_model, self.values(vocab * d_model, 1.0)));
+        let embed = Arc::new(Panels::new(vocab, d_model, &self.values(vocab * d_model, 1.0)));
         let blocks = (0..n_blocks)
             .map(|_| Block {
                 attn_norm: self.norm(d_model, layer),

@@ -229,7 +229,7 @@ impl Plain<'_> {
         };
         let MlpKind::Gated(_) = spec.mlp else {
             let first = self.folded(&w.up, &w.mlp_norm, 0, spec.d_mlp);
-            let down: Rows = (0..w.down.weight.rows).map(|row| w.down.weight.row(row).to_vec()).collect();
+            let down: Rows = (0..w.down.weight.rows).map(|row| w.down.weight.row(row)).collect();
             return self.size(&down) * steep * self.size(&first);
         };
         let gates = self.gates(index);

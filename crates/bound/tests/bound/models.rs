@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use rote_model::{
-    Activation, Block, Linear, Matrix, MlpKind, Model, Norm, NormKind, NormPlace, Positions, Residual,
-    Rotary, Spec, Weights,
+    Activation, Block, Linear, Matrix, MlpKind, Model, Norm, NormKind, NormPlace, Panels, Positions,
+    Residual, Rotary, Spec, Weights,
 };
 
 /// The generator.
@@ -58,7 +58,7 @@ impl Noise {
             (0..cols).for_each(|col| data[row * cols + col] *= 12.0);
             (0..rows).for_each(|row| data[row * cols + col] *= 8.0);
         }
-        let weight = Arc::new(Matrix::new(rows, cols, data));
+        let weight = Arc::new(Panels::new(rows, cols, &data));
         Linear { weight, bias: bias.then(|| self.values(rows, 0.3)) }
     }
 
@@ -114,7 +114,7 @@ impl Noise {
         let width = spec.d_query() + 2 * spec.d_kv();
         // Small states feel epsilon.
         let size = [1.0, 0.03][self.below(2)];
-        let embed = Arc::new(Matrix::new(vocab, d_model, self.values(vocab * d_model, size)));
+        let embed = Arc::new(Panels::new(vocab, d_model, &self.values(vocab * d_model, size)));
         let blocks = (0..n_blocks)
             .map(|_| Block {
                 attn_norm: self.norm(d_model, layer && biases),

@@ -78,7 +78,8 @@ impl Plain<'_> {
         let d = self.model.spec.d_model;
         let mut columns = Rows::new();
         for row in first..first + count {
-            let scaled: Vec<f64> = (0..d).map(|i| linear.weight.row(row)[i] * norm.gain[i]).collect();
+            let weight = linear.weight.row(row);
+            let scaled: Vec<f64> = (0..d).map(|i| weight[i] * norm.gain[i]).collect();
             columns.push(self.centred(&scaled));
         }
         transposed(&columns)
@@ -86,12 +87,12 @@ impl Plain<'_> {
 
     pub fn folded_bias(&self, linear: &Linear<f64>, norm: &Norm<f64>, row: usize) -> f64 {
         linear.bias.as_ref().map_or(0.0, |b| b[row])
-            + norm.bias.as_ref().map_or(0.0, |b| dot(b, linear.weight.row(row)))
+            + norm.bias.as_ref().map_or(0.0, |b| dot(b, &linear.weight.row(row)))
     }
 
     fn linear(linear: &Linear<f64>, x: &[f64]) -> Vec<f64> {
         (0..linear.weight.rows)
-            .map(|row| dot(linear.weight.row(row), x) + linear.bias.as_ref().map_or(0.0, |b| b[row]))
+            .map(|row| dot(&linear.weight.row(row), x) + linear.bias.as_ref().map_or(0.0, |b| b[row]))
             .collect()
     }
 
@@ -133,7 +134,7 @@ impl Plain<'_> {
     /// The same with something added to the attention output of one block; nothing where it has no rows.
     pub fn nudged(&self, tokens: &[u32], at: usize, nudge: &Rows) -> (Vec<Block>, Rows) {
         let weights = &self.model.weights;
-        let mut x: Rows = tokens.iter().map(|&t| weights.embed.row(t as usize).to_vec()).collect();
+        let mut x: Rows = tokens.iter().map(|&t| weights.embed.row(t as usize)).collect();
         if let (Some(table), Positions::Learned { offset }) = (&weights.positions, &self.model.spec.positions)
         {
             for (i, x) in x.iter_mut().enumerate() {

@@ -7,7 +7,7 @@ use anyhow::{Result, ensure};
 use super::config::Config;
 use super::reader::Reader;
 use super::rotary::{Spelling, rotary};
-use crate::{Block, Linear, Matrix, MlpKind, NormKind, NormPlace, Positions, Real, Residual, Spec, Weights};
+use crate::{Block, Linear, MlpKind, NormKind, NormPlace, Positions, Real, Residual, Spec, Weights};
 
 pub(super) const PREFIXES: &[&str] = &["model."];
 
@@ -85,7 +85,7 @@ pub(super) fn weights<T: Real>(
     reader: &mut Reader,
 ) -> Result<Weights<T>> {
     let d = spec.d_model;
-    let embed = Arc::new(reader.matrix("embed_tokens.weight", spec.vocab, d)?);
+    let embed = Arc::new(reader.panels("embed_tokens.weight", spec.vocab, d)?);
     let blocks = (0..spec.n_blocks)
         .map(|block| {
             let name = |part: &str| format!("layers.{block}.{part}");
@@ -127,10 +127,8 @@ fn halves<T: Real>(qkv: &Linear<T>, spec: &Spec) -> Linear<T> {
         let (head, within) = (row / width, row % width);
         head * width + 2 * (within % half) + within / half
     };
-    let weight = &qkv.weight;
-    let data = (0..weight.rows).flat_map(|row| weight.row(source(row)).iter().copied()).collect();
     Linear {
-        weight: Arc::new(Matrix::new(weight.rows, weight.cols, data)),
+        weight: Arc::new(qkv.weight.select(&(0..qkv.n_out()).map(source).collect::<Vec<_>>())),
         bias: qkv.bias.as_ref().map(|bias| (0..bias.len()).map(|row| bias[source(row)]).collect()),
     }
 }

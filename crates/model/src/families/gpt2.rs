@@ -45,7 +45,7 @@ pub(super) fn spec(config: &Config) -> Result<Spec> {
 
 pub(super) fn weights<T: Real>(spec: &Spec, config: &Config, reader: &mut Reader) -> Result<Weights<T>> {
     let d = spec.d_model;
-    let embed = Arc::new(reader.matrix("wte.weight", spec.vocab, d)?);
+    let embed = Arc::new(reader.panels("wte.weight", spec.vocab, d)?);
     let positions = Some(reader.matrix("wpe.weight", spec.max_positions, d)?);
     let blocks = (0..spec.n_blocks)
         .map(|block| {

@@ -71,7 +71,7 @@ fn windows(config: &Config, n_blocks: usize) -> Result<Vec<Option<usize>>> {
 
 pub(super) fn weights<T: Real>(spec: &Spec, config: &Config, reader: &mut Reader) -> Result<Weights<T>> {
     let d = spec.d_model;
-    let embed = Arc::new(reader.matrix("wte.weight", spec.vocab, d)?);
+    let embed = Arc::new(reader.panels("wte.weight", spec.vocab, d)?);
     let positions = Some(reader.matrix("wpe.weight", spec.max_positions, d)?);
     let blocks = (0..spec.n_blocks)
         .map(|block| {

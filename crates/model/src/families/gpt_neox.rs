@@ -9,7 +9,7 @@ use super::config::Config;
 use super::reader::Reader;
 use super::rotary::{Spelling, rotary};
 use crate::{
-    Block, Linear, Matrix, MlpKind, NormKind, NormPlace, Positions, Real, Residual, Spec, Weights,
+    Block, Linear, MlpKind, NormKind, NormPlace, Positions, Real, Residual, Spec, Weights,
 };
 
 pub(super) const NAME: &str = "gpt_neox";
@@ -50,7 +50,7 @@ pub(super) fn spec(config: &Config) -> Result<Spec> {
 pub(super) fn weights<T: Real>(spec: &Spec, config: &Config, reader: &mut Reader) -> Result<Weights<T>> {
     let d = spec.d_model;
     let bias = config.truth("attention_bias", true)?;
-    let embed = Arc::new(reader.matrix("embed_in.weight", spec.vocab, d)?);
+    let embed = Arc::new(reader.panels("embed_in.weight", spec.vocab, d)?);
     let blocks = (0..spec.n_blocks)
         .map(|block| {
             let name = |part: &str| format!("layers.{block}.{part}");
@@ -84,10 +84,8 @@ fn by_kind<T: Real>(fused: &Linear<T>, n_heads: usize, d_head: usize) -> Linear<
             first..first + d_head
         })
     };
-    let weight = &fused.weight;
-    let data = rows().flat_map(|row| weight.row(row).iter().copied()).collect();
     Linear {
-        weight: Arc::new(Matrix::new(weight.rows, weight.cols, data)),
+        weight: Arc::new(fused.weight.select(&rows().collect::<Vec<_>>())),
         bias: fused.bias.as_ref().map(|bias| rows().map(|row| bias[row]).collect()),
     }
 }
@@ -95,16 +93,17 @@ fn by_kind<T: Real>(fused: &Linear<T>, n_heads: usize, d_head: usize) -> Linear<
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::Panels;
 
     #[test]
     fn queries_keys_and_values_are_sorted_out_of_each_head() {
         // Two heads of width 1, rows numbered: q0 k0 v0 q1 k1 v1.
         let fused = Linear {
-            weight: Arc::new(Matrix::new(6, 1, vec![0.0_f32, 1.0, 2.0, 3.0, 4.0, 5.0])),
+            weight: Arc::new(Panels::new(6, 1, &[0.0_f32, 1.0, 2.0, 3.0, 4.0, 5.0])),
             bias: Some(vec![10.0, 11.0, 12.0, 13.0, 14.0, 15.0]),
         };
         let sorted = by_kind(&fused, 2, 1);
-        assert_eq!(sorted.weight.data, [0.0, 3.0, 1.0, 4.0, 2.0, 5.0]);
+        assert_eq!(sorted.weight.to_matrix().data, [0.0, 3.0, 1.0, 4.0, 2.0, 5.0]);
         assert_eq!(sorted.bias.unwrap(), [10.0, 13.0, 11.0, 14.0, 12.0, 15.0]);
     }
 }

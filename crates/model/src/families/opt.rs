@@ -48,7 +48,7 @@ pub(super) fn spec(config: &Config) -> Result<Spec> {
 pub(super) fn weights<T: Real>(spec: &Spec, config: &Config, reader: &mut Reader) -> Result<Weights<T>> {
     let d = spec.d_model;
     let bias = config.truth("enable_bias", true)?;
-    let embed = Arc::new(reader.matrix("embed_tokens.weight", spec.vocab, spec.d_embed)?);
+    let embed = Arc::new(reader.panels("embed_tokens.weight", spec.vocab, spec.d_embed)?);
     let positions = Some(reader.matrix("embed_positions.weight", spec.max_positions + OFFSET, d)?);
     let projected = spec.d_embed != d;
     let project_in = projected.then(|| reader.linear("project_in", d, spec.d_embed, false)).transpose()?;

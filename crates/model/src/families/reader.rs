@@ -7,7 +7,7 @@ use std::sync::Arc;
 use anyhow::{Result, bail, ensure};
 
 use crate::checkpoint::Checkpoint;
-use crate::{Linear, Matrix, Norm, NormKind, Real};
+use crate::{Linear, Matrix, Norm, NormKind, Panels, Real};
 
 /// Buffers that old checkpoints carry: masks and constants that follow from the configuration.
 const BUFFERS: [&str; 6] = [
@@ -92,6 +92,11 @@ impl<'a> Reader<'a> {
         Ok(Matrix::new(rows, cols, data))
     }
 
+    /// A matrix `[rows, cols]`, stored so, for products.
+    pub fn panels<T: Real>(&mut self, name: &str, rows: usize, cols: usize) -> Result<Panels<T>> {
+        Ok(Panels::new(rows, cols, &self.matrix(name, rows, cols)?.data))
+    }
+
     /// `name.weight` `[out, in]` and, where `bias` says so, `name.bias` `[out]`.
     pub fn linear<T: Real>(
         &mut self,
@@ -100,7 +105,7 @@ impl<'a> Reader<'a> {
         n_in: usize,
         bias: bool,
     ) -> Result<Linear<T>> {
-        let weight = Arc::new(self.matrix(&format!("{name}.weight"), n_out, n_in)?);
+        let weight = Arc::new(self.panels(&format!("{name}.weight"), n_out, n_in)?);
         let bias = if bias { Some(self.vector(&format!("{name}.bias"), n_out)?) } else { None };
         Ok(Linear { weight, bias })
     }
@@ -118,7 +123,7 @@ impl<'a> Reader<'a> {
             }
         }
         let bias = Some(self.vector(&format!("{name}.bias"), n_out)?);
-        Ok(Linear { weight: Arc::new(Matrix::new(n_out, n_in, data)), bias })
+        Ok(Linear { weight: Arc::new(Panels::new(n_out, n_in, &data)), bias })
     }
 
     /// Several linear maps of one input as one, rows below rows. `parts`: name and width.
@@ -137,7 +142,7 @@ impl<'a> Reader<'a> {
         for (name, width) in parts.iter().filter(|_| bias) {
             self.append(&format!("{name}.bias"), &[*width], &mut biases)?;
         }
-        let weight = Arc::new(Matrix::new(n_out, n_in, data));
+        let weight = Arc::new(Panels::new(n_out, n_in, &data));
         Ok(Linear { weight, bias: bias.then_some(biases) })
     }
 
@@ -154,17 +159,17 @@ impl<'a> Reader<'a> {
     /// The unembedding: `name.weight`, or the embedding's matrix where the two are `tied`.
     ///
     /// PyTorch files name a tied matrix twice; a second one that differs is refused.
-    pub fn head<T: Real>(&mut self, name: &str, embed: &Arc<Matrix<T>>, tied: bool) -> Result<Linear<T>> {
+    pub fn head<T: Real>(&mut self, name: &str, embed: &Arc<Panels<T>>, tied: bool) -> Result<Linear<T>> {
         let weight = format!("{name}.weight");
         if tied && !self.has(&weight) {
             return Ok(Linear { weight: embed.clone(), bias: None });
         }
-        let own = self.matrix(&weight, embed.rows, embed.cols)?;
+        let own = self.panels(&weight, embed.rows, embed.cols)?;
         if !tied {
             return Ok(Linear { weight: Arc::new(own), bias: None });
         }
         ensure!(
-            own.data == embed.data,
+            own == **embed,
             "{}: tensor `{weight}` differs from the embedding, to which the configuration ties it; set \
              `tie_word_embeddings` to what the model was trained with",
             self.checkpoint.place()

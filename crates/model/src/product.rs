@@ -1,0 +1,278 @@
+//! Matrix products with weights that were laid out for them once.
+//!
+//! The `gemm` crate adds up each element in order of the inner index within a stretch of at most [`DEPTH`]; longer
+//! ones would be cut where the processor's caches say, so they are cut here, at fixed places. Its special cases for
+//! one row or one column add up in another order; they are avoided. So a row's bits depend on that row alone,
+//! whatever the number of rows or threads.
+//!
+//! It copies a weight matrix into panels for every product, which costs a third of the time where rows are few. Here
+//! the weights lie in panels from the start, and it reads them where they are.
+
+use std::ops::Range;
+
+use gemm::Parallelism;
+use rayon::prelude::*;
+
+use crate::kernels::{LANES, Threads};
+use crate::{Matrix, Real};
+
+/// Longest stretch of the inner index that one product adds up.
+const DEPTH: usize = 512;
+/// Outputs of a panel: a multiple of what gemm's kernels take at a time (64 and 24 in f32, 32 and 12 in f64).
+const PANEL: usize = 192;
+/// Rows that are worth a thread.
+const FEW_ROWS: usize = 32;
+
+/// A weight matrix `[rows, cols]` (`[out, in]`), laid out for [`product`]: panel after panel of 192 rows, each column
+/// after column. The last is filled up with zeros to whole vectors.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Panels<T> {
+    /// Outputs.
+    pub rows: usize,
+    /// Inputs.
+    pub cols: usize,
+    data: Vec<T>,
+}
+
+impl<T: Real> Panels<T> {
+    /// From rows as they are stored.
+    pub fn new(rows: usize, cols: usize, data: &[T]) -> Self {
+        assert_eq!(data.len(), rows * cols, "a matrix has rows times columns values");
+        Self::from_rows(rows, cols, |row| &data[row * cols..(row + 1) * cols])
+    }
+
+    /// Row after row as `row` gives them.
+    pub fn from_rows<'a>(rows: usize, cols: usize, row: impl Fn(usize) -> &'a [T] + Sync) -> Self {
+        let stride = |panel: usize| (rows - panel * PANEL).min(PANEL).next_multiple_of(LANES);
+        let last = rows.div_ceil(PANEL).saturating_sub(1);
+        let mut data = vec![T::ZERO; (last * PANEL + stride(last)) * cols];
+        data.par_chunks_mut((PANEL * cols).max(1)).enumerate().for_each(|(panel, out)| {
+            let from = panel * PANEL;
+            let inside: Vec<_> = (from..rows.min(from + PANEL)).map(&row).collect();
+            for (col, out) in out.chunks_exact_mut(stride(panel)).enumerate() {
+                out.iter_mut().zip(&inside).for_each(|(value, row)| *value = row[col]);
+            }
+        });
+        Panels { rows, cols, data }
+    }
+
+    /// One row.
+    pub fn row(&self, row: usize) -> Vec<T> {
+        let (panel, stride) = self.panel(row / PANEL);
+        panel[row % PANEL..].iter().step_by(stride).copied().collect()
+    }
+
+    /// Row by row.
+    pub fn to_matrix(&self) -> Matrix<T> {
+        let data = (0..self.rows).flat_map(|row| self.row(row)).collect();
+        Matrix::new(self.rows, self.cols, data)
+    }
+
+    /// These of its rows, in this order.
+    pub fn select(&self, rows: &[usize]) -> Panels<T> {
+        let matrix = self.to_matrix();
+        Self::from_rows(rows.len(), self.cols, |row| matrix.row(rows[row]))
+    }
+
+    /// Values of a panel and the distance from one column to the next.
+    fn panel(&self, panel: usize) -> (&[T], usize) {
+        let from = panel * PANEL;
+        let stride = (self.rows - from).min(PANEL).next_multiple_of(LANES);
+        (&self.data[from * self.cols..(from + stride) * self.cols], stride)
+    }
+}
+
+impl<T: Real> From<&Matrix<T>> for Panels<T> {
+    fn from(matrix: &Matrix<T>) -> Self {
+        Self::new(matrix.rows, matrix.cols, &matrix.data)
+    }
+}
+
+/// `y[m, n] = x[m, k] W[n, k]^T` for the rows `out` of `W`; rows of `x` and `y` are contiguous.
+pub(crate) fn product<T: Real>(
+    y: &mut [T],
+    x: &[T],
+    weight: &Panels<T>,
+    out: Range<usize>,
+    threads: Threads,
+) {
+    let (k, n) = (weight.cols, out.len());
+    let m = x.len() / k;
+    assert_eq!(x.len(), m * k, "x is [m, k]");
+    assert_eq!(y.len(), m * n, "y is [m, n]");
+    assert!(out.end <= weight.rows, "the weight has these rows");
+    if m == 0 || n == 0 {
+        return;
+    }
+    if m == 1 {
+        // With a row to spare, and laid out by columns, the product is like any other.
+        let mut columns = vec![T::ZERO; 2 * k];
+        columns.iter_mut().step_by(2).zip(x).for_each(|(column, &value)| *column = value);
+        let stride = n.max(2);
+        let mut result = vec![T::ZERO; 2 * stride];
+        whole(&mut result, stride, 2, (&columns, 1, 2), weight, out, threads);
+        y.copy_from_slice(&result[..n]);
+    } else {
+        whole(y, n, m, (x, k, 1), weight, out, threads);
+    }
+}
+
+/// `x` comes with the strides of a row and of a column. The row stride of `y` is above 1, or there are more rows than
+/// gemm takes for a vector.
+fn whole<T: Real>(
+    y: &mut [T],
+    y_stride: usize,
+    m: usize,
+    x: (&[T], usize, usize),
+    weight: &Panels<T>,
+    out: Range<usize>,
+    threads: Threads,
+) {
+    let panels = out.start / PANEL..out.end.div_ceil(PANEL);
+    let y = Shared(y.as_mut_ptr());
+    let piece = |panel: usize, rows: Range<usize>| {
+        let (values, stride) = weight.panel(panel);
+        let from = out.start.max(panel * PANEL);
+        let until = out.end.min((panel + 1) * PANEL);
+        let y = &y;
+        // SAFETY: `y` is [m, n] at its stride and `x` [m, k] at its strides by the callers' checks, `rows` are below m; the panel
+        // holds its rows at `stride`; pieces write to different places of `y`.
+        unsafe {
+            multiply(
+                y.0.add(rows.start * y_stride + from - out.start),
+                y_stride,
+                (until - from, rows.len(), weight.cols),
+                (x.0.as_ptr().add(rows.start * x.1), x.1, x.2),
+                (values.as_ptr().add(from - panel * PANEL), stride),
+            );
+        }
+    };
+    match threads {
+        Threads::One => panels.for_each(|panel| piece(panel, 0..m)),
+        Threads::All => {
+            let wanted = (2 * rayon::current_num_threads()).div_ceil(panels.len());
+            let cuts = wanted.min(m / FEW_ROWS).max(1);
+            let first = panels.start;
+            (0..panels.len() * cuts).into_par_iter().with_max_len(1).for_each(|index| {
+                let cut = index % cuts;
+                piece(first + index / cuts, cut * m / cuts..(cut + 1) * m / cuts);
+            });
+        }
+    }
+}
+
+/// Where pieces of a product are written, each to its own places.
+struct Shared<T>(*mut T);
+
+// SAFETY: see `whole`, which alone uses it.
+unsafe impl<T: Send> Sync for Shared<T> {}
+
+/// `shape`: outputs, rows, inner index. `y` has a stride from row to row, `x` one of rows and one of columns, `weight`
+/// one of columns.
+///
+/// # Safety
+/// All that lies within these shapes is readable, and writable in `y`, where nobody else looks meanwhile.
+unsafe fn multiply<T: Real>(
+    y: *mut T,
+    y_stride: usize,
+    shape: (usize, usize, usize),
+    x: (*const T, usize, usize),
+    weight: (*const T, usize),
+) {
+    let (outputs, rows, k) = shape;
+    let depth = k.div_ceil(k.div_ceil(DEPTH));
+    for from in (0..k).step_by(depth) {
+        // SAFETY: as the caller promises.
+        unsafe {
+            gemm::gemm(
+                outputs,
+                rows,
+                depth.min(k - from),
+                y,
+                y_stride as isize,
+                1,
+                from > 0,
+                weight.0.add(from * weight.1),
+                weight.1 as isize,
+                1,
+                x.0.add(from * x.2),
+                x.1 as isize,
+                x.2 as isize,
+                T::ONE,
+                T::ONE,
+                false,
+                false,
+                false,
+                Parallelism::None,
+            );
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn noise(count: usize, seed: u64) -> Vec<f32> {
+        let mut state = seed;
+        (0..count)
+            .map(|_| {
+                state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+                (state >> 40) as f32 / (1 << 24) as f32 - 0.5
+            })
+            .collect()
+    }
+
+    /// The promise: one row's product has the same bits in any company and on any number of threads.
+    #[test]
+    fn a_rows_product_does_not_depend_on_its_company() {
+        let shapes =
+            [(3, 5), (16, 16), (48, 130), (7, 1), (513, 70), (1200, 96), (64, 2000), (2048, 512), (40, 193)];
+        for (k, n) in shapes {
+            let weight = Panels::new(n, k, &noise(n * k, 1));
+            let x = noise(300 * k, 2);
+            let mut all = vec![0.0; 300 * n];
+            product(&mut all, &x, &weight, 0..n, Threads::All);
+            for m in [1, 2, 3, 7, 15, 64, 65, 130] {
+                let mut some = vec![0.0; m * n];
+                product(&mut some, &x[5 * k..(5 + m) * k], &weight, 0..n, Threads::One);
+                assert!(some == all[5 * n..(5 + m) * n], "k {k}, n {n}, {m} rows");
+            }
+            for out in [n / 2..n, n / 3..n / 3 + 1, n - 1..n] {
+                for m in [1, 2, 300] {
+                    let mut columns = vec![0.0; m * out.len()];
+                    product(&mut columns, &x[..m * k], &weight, out.clone(), Threads::All);
+                    for (row, columns) in columns.chunks_exact(out.len()).enumerate() {
+                        let whole = &all[row * n + out.start..row * n + out.end];
+                        assert!(columns == whole, "k {k}, n {n}, {m} rows, outputs {out:?} of row {row}");
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_product_is_the_sum_in_order() {
+        let (k, n, m) = (700, 33, 40);
+        let weights = noise(n * k, 3);
+        let weight = Panels::new(n, k, &weights);
+        let x = noise(m * k, 4);
+        let mut y = vec![0.0; m * n];
+        product(&mut y, &x, &weight, 0..n, Threads::All);
+        for row in 0..m {
+            for column in 0..n {
+                let truth: f64 =
+                    (0..k).map(|i| f64::from(x[row * k + i]) * f64::from(weights[column * k + i])).sum();
+                assert!((f64::from(y[row * n + column]) - truth).abs() < 1e-4);
+            }
+        }
+    }
+
+    #[test]
+    fn panels_give_back_their_rows() {
+        for (rows, cols) in [(1, 1), (191, 3), (192, 5), (193, 20), (400, 7)] {
+            let data = noise(rows * cols, 5);
+            assert_eq!(Panels::new(rows, cols, &data).to_matrix().data, data);
+        }
+    }
+}
