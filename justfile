@@ -35,6 +35,10 @@ slurm ACTION:
 scale: build
     python3 tests/scale.py
 
+# a shared store in a bucket, against a server of its own (pip install 'moto[server]')
+bucket MOTO="moto_server": build
+    tests/bucket.sh {{MOTO}}
+
 # scores of SmolLM2 beside lm-evaluation-harness's, item by item; DATA holds the files of the five tasks (see the script;
 # needs lm-eval 0.4.13, gguf, polars)
 harness DATA: build

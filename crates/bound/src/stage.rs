@@ -7,13 +7,17 @@ use anyhow::{Context as _, Result, ensure};
 use clap::Args;
 use rote_artifact::tables::{Bound as BoundRow, Constant, Ratio, Reach, Request};
 use rote_artifact::{Misfit, TableWriter, join, read};
-use rote_engine::{check_tokens, load_subject};
+use rote_engine::{check_tokens, load_subject, multiply_adds};
 use rote_plan::unfold;
-use rote_stage::{Context, Output, Stage};
+use rote_stage::{Context, Output, Stage, Work};
 use rote_store::{Manifest, Subject};
 use serde::Serialize;
 
 use crate::{Bounds, Constants, Depth, Known, Summary, judge};
+
+/// A bound costs about as much as so many passes of the same length in 32 bits: two in 64 bits, and the norms of what lies
+/// between.
+const PASSES: f64 = 8.0;
 
 /// The stage.
 pub struct Bound;
@@ -60,6 +64,14 @@ impl Stage for Bound {
     const SHARDS: bool = true;
     type Inputs = Inputs;
     type Params = Params;
+
+    fn work(inputs: &Inputs, params: &Params) -> Result<Option<Work>> {
+        let Some(place) = &inputs.requests else { return Ok(None) };
+        let mut requests: Vec<Request> = read(place)?;
+        requests.truncate(params.limit);
+        let multiply_adds = PASSES * multiply_adds(&inputs.model, &requests, &params.change)?;
+        Ok(Some(Work { requests: requests.len(), multiply_adds }))
+    }
 
     fn run(inputs: &Inputs, params: &Params, output: &Output, context: &Context) -> Result<()> {
         if let Some(shards) = context.shards() {

@@ -9,11 +9,11 @@ use anyhow::{Context as _, Result, ensure};
 use clap::Args;
 use rote_artifact::tables::Request;
 use rote_artifact::{Activation, ActivationKey, ActivationWriter, Misfit, Store, join_activations, read};
-use rote_engine::{attention_means, capture, check_tokens, load_subject};
+use rote_engine::{attention_means, capture, check_tokens, load_subject, multiply_adds};
 use rote_model::{Real, Residual};
 use rote_plan::{Hook, Span, unfold};
 use rote_stage::Output;
-use rote_stage::{Compute, Context, Stage};
+use rote_stage::{Compute, Context, Stage, Work};
 use serde::Serialize;
 
 /// The stage.
@@ -66,6 +66,12 @@ impl Stage for Capture {
     const SHARDS: bool = true;
     type Inputs = Inputs;
     type Params = Params;
+
+    fn work(inputs: &Inputs, params: &Params) -> Result<Option<Work>> {
+        let requests: Vec<Request> = read(&inputs.requests)?;
+        let multiply_adds = multiply_adds(&inputs.model, &requests, &params.change)?;
+        Ok(Some(Work { requests: requests.len(), multiply_adds }))
+    }
 
     fn run(inputs: &Inputs, params: &Params, output: &Output, context: &Context) -> Result<()> {
         match params.compute.dtype.as_str() {

@@ -16,6 +16,7 @@ mod room;
 mod sampled;
 mod subject;
 mod sweep;
+mod work;
 
 pub use batch::batches;
 pub use capture::{Captured, capture};
@@ -24,3 +25,4 @@ pub use room::{Need, Room};
 pub use sampled::sampled;
 pub use subject::{check_tokens, load_subject, subject};
 pub use sweep::{Answer, Sweep};
+pub use work::multiply_adds;

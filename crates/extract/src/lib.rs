@@ -16,11 +16,11 @@ use anyhow::{Result, ensure};
 use clap::Args;
 use rote_artifact::tables::{Extraction, Request};
 use rote_artifact::{Misfit, TableWriter, read};
-use rote_engine::{Room, Sweep, check_tokens, load_subject, sampled};
+use rote_engine::{Room, Sweep, check_tokens, load_subject, multiply_adds, sampled};
 use rote_model::{Real, Sampler};
 use rote_plan::Intervention;
 use rote_stage::Output;
-use rote_stage::{Compute, Context, Stage};
+use rote_stage::{Compute, Context, Stage, Work};
 use serde::Serialize;
 
 pub use controls::pair;
@@ -79,6 +79,12 @@ impl Stage for Extract {
     const SHARDS: bool = true;
     type Inputs = Inputs;
     type Params = Params;
+
+    fn work(inputs: &Inputs, _: &Params) -> Result<Option<Work>> {
+        let requests: Vec<Request> = read(&inputs.requests)?;
+        let multiply_adds = multiply_adds(&inputs.model, &requests, &[])?;
+        Ok(Some(Work { requests: requests.len(), multiply_adds }))
+    }
 
     fn run(inputs: &Inputs, params: &Params, output: &Output, context: &Context) -> Result<()> {
         match params.compute.dtype.as_str() {

@@ -9,11 +9,11 @@ use anyhow::{Context as _, Result, ensure};
 use clap::Args;
 use rote_artifact::tables::{Item, Outcome, Request};
 use rote_artifact::{Misfit, TableWriter, join, read};
-use rote_engine::{Room, Sweep, attention_means, check_tokens, load_subject, sampled};
+use rote_engine::{Room, Sweep, attention_means, check_tokens, load_subject, multiply_adds, sampled};
 use rote_model::{Real, Sampler};
 use rote_plan::unfold;
 use rote_stage::Output;
-use rote_stage::{Compute, Context, Stage};
+use rote_stage::{Compute, Context, Stage, Work};
 use serde::Serialize;
 
 /// Requests whose chances under a sampler are held until their answers are written.
@@ -69,6 +69,14 @@ impl Stage for Intervene {
     const SHARDS: bool = true;
     type Inputs = Inputs;
     type Params = Params;
+
+    fn work(inputs: &Inputs, params: &Params) -> Result<Option<Work>> {
+        let requests: Vec<Request> = read(&inputs.requests)?;
+        // Decoding goes over the continuation once more, a token at a time: about as long again.
+        let times = if params.generate { 2.0 } else { 1.0 };
+        let multiply_adds = times * multiply_adds(&inputs.model, &requests, &params.change)?;
+        Ok(Some(Work { requests: requests.len(), multiply_adds }))
+    }
 
     fn run(inputs: &Inputs, params: &Params, output: &Output, context: &Context) -> Result<()> {
         match params.compute.dtype.as_str() {

@@ -68,8 +68,10 @@ impl Node {
 }
 
 /// Flags every stage has; none of them can change a result, so none belongs in a pipeline.
-const COMMON: [&str; 11] =
-    ["out", "threads", "batch", "progress", "json", "quiet", "verbose", "describe", "help", "shard", "join"];
+const COMMON: [&str; 13] = [
+    "out", "threads", "batch", "memory", "work", "progress", "json", "quiet", "verbose", "describe", "help",
+    "shard", "join",
+];
 
 /// Checks everything that can be known before any work; every fault is told, not the first one only.
 pub fn check(draft: &Draft, stages: &HashMap<String, Stage>, allowed: &[PathBuf]) -> Result<Pipeline, Wrong> {

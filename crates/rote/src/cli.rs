@@ -2,7 +2,7 @@
 
 use std::ffi::OsString;
 use std::os::unix::process::CommandExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Command, ExitCode};
 
 use anyhow::{Context, Result, bail};
@@ -15,6 +15,7 @@ use crate::part::Part;
 use crate::pipeline::Draft;
 use crate::plan::{self, Scene, Verdict};
 use crate::progress::{complain, print};
+use crate::remote::Remote;
 use crate::shelf::Shelf;
 use crate::{adopt, collect, diff, evidence, export, graph, pin, remote, run, stages, verify};
 
@@ -79,9 +80,9 @@ enum Verb {
     Push {
         #[command(flatten)]
         on: On,
-        /// The other store: a folder
-        #[arg(long, value_name = "DIR")]
-        remote: PathBuf,
+        /// The other store: a folder, or s3://BUCKET/PREFIX where `rote` is built with the feature `bucket`
+        #[arg(long, value_name = "STORE")]
+        remote: String,
         /// Nodes to copy, with all they need; all nodes by default
         nodes: Vec<String>,
     },
@@ -89,9 +90,9 @@ enum Verb {
     Pull {
         #[command(flatten)]
         on: On,
-        /// The other store: a folder
-        #[arg(long, value_name = "DIR")]
-        remote: PathBuf,
+        /// The other store: a folder, or s3://BUCKET/PREFIX where `rote` is built with the feature `bucket`
+        #[arg(long, value_name = "STORE")]
+        remote: String,
         /// Nodes to copy, with all they need; all nodes by default
         nodes: Vec<String>,
     },
@@ -195,9 +196,13 @@ pub struct Run {
     /// Fail where parameters, inputs or contents differ from the lock file (FILE, or the one beside the pipeline)
     #[arg(long, value_name = "FILE", num_args = 0..=1, require_equals = true)]
     pub locked: Option<Option<PathBuf>>,
-    /// Make what works request by request in N parts, one after the other: interrupted, it goes on from the last whole one
-    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..))]
-    pub parts: u16,
+    /// Accelerators of all running stages together, for stages that say they take one
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    pub devices: u32,
+    /// Make what works request by request in N parts, one after the other: interrupted, it goes on from the last whole
+    /// one; by default long work is cut and short work is not
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+    pub parts: Option<u16>,
     /// Make part I of N of one node only, for an engine that starts parts elsewhere; a run that finds all parts joins them
     #[arg(long, value_name = "I/N", conflicts_with = "locked")]
     pub shard: Option<Part>,
@@ -326,12 +331,12 @@ fn write_lock(on: &On, out: Option<PathBuf>) -> Result<()> {
     Ok(())
 }
 
-type Move = fn(&Scene, &[usize], &Shelf, &mut Memory) -> Result<remote::Moved>;
+type Move = fn(&Scene, &[usize], &dyn Remote, &mut Memory) -> Result<remote::Moved>;
 
-fn moved(on: &On, remote: &Path, nodes: &[String], travel: Move) -> Result<()> {
+fn moved(on: &On, remote: &str, nodes: &[String], travel: Move) -> Result<()> {
+    let remote = remote::open(remote)?;
     look(on, |scene, memory| {
-        let moved =
-            travel(scene, &goals(scene.pipeline, nodes)?, &Shelf { root: remote.to_path_buf() }, memory)?;
+        let moved = travel(scene, &goals(scene.pipeline, nodes)?, &*remote, memory)?;
         Ok(moved.lines.join("\n") + if moved.lines.is_empty() { "" } else { "\n" } + &moved.summary + "\n")
     })
 }

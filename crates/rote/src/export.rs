@@ -30,6 +30,8 @@ struct Rule {
     files: Vec<String>,
     /// In how many parts it is made.
     parts: usize,
+    /// Accelerators it takes.
+    devices: Option<u32>,
     /// Memory in MB and time in minutes, with room to spare, where an earlier run tells.
     memory: Option<u64>,
     minutes: Option<u64>,
@@ -81,6 +83,7 @@ fn rules(scene: &Scene, pipeline: &Path, parts: usize) -> Result<Vec<Rule>> {
             parents,
             files,
             parts: if cut { parts } else { 1 },
+            devices: Some(scene.stage(node).description.devices).filter(|devices| *devices > 0),
             memory: earlier.as_ref().and_then(|run| run.memory).map(|bytes| bytes * 3 / 2 / 1_000_000 + 256),
             minutes: earlier
                 .as_ref()
@@ -158,10 +161,11 @@ pub fn snakemake(scene: &Scene, pipeline: &Path, parts: usize) -> Result<String>
         let files = rule.files.iter().map(|file| format!("        {},\n", of_python(file)));
         let parents = rule.parents.iter().map(|parent| format!("        f\"{{MADE}}/{parent}\",\n"));
         let needs: String = files.chain(parents).collect();
-        let resources: Vec<_> = [("mem_mb", rule.memory), ("runtime", rule.minutes)]
-            .into_iter()
-            .filter_map(|(name, value)| Some(format!("        {name}={},\n", value?)))
-            .collect();
+        let resources: Vec<_> =
+            [("mem_mb", rule.memory), ("runtime", rule.minutes), ("gpu", rule.devices.map(u64::from))]
+                .into_iter()
+                .filter_map(|(name, value)| Some(format!("        {name}={},\n", value?)))
+                .collect();
         let resources = if resources.is_empty() {
             String::new()
         } else {

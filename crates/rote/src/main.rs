@@ -25,6 +25,7 @@ mod remote;
 mod run;
 mod shelf;
 mod stages;
+mod state;
 mod trust;
 mod verify;
 mod work;

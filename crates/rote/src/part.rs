@@ -2,8 +2,8 @@
 //!
 //! Part 2 of 4 of the result of key `ab12…` stands at `ab12….part-2-of-4` until it is joined.
 
-use std::path::PathBuf;
-use std::process::Stdio;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, bail};
 use rote_store::{Attempt, Digest, Key, Lock, Manifest, Memory};
@@ -86,6 +86,25 @@ pub fn next(shelf: &Shelf, key: Digest, count: usize) -> Step {
     let is_open = |part: &Part| !matches!(find_at(&place(shelf, key, *part)), Found::Whole(_));
     let open = (1..=count).map(|index| Part { index, count }).find(is_open);
     open.filter(|_| count > 1).map_or(Step::Whole, Step::Part)
+}
+
+/// How many of `count` parts of the result of `key` are there and look whole.
+pub fn whole(shelf: &Shelf, key: Digest, count: usize) -> usize {
+    let is_whole = |part: &Part| matches!(find_at(&place(shelf, key, *part)), Found::Whole(_));
+    (1..=count).map(|index| Part { index, count }).filter(is_whole).count()
+}
+
+/// In how many parts a call of a stage is best made, as the stage says itself from what is declared: the same every time.
+/// A call it can't tell of, for lack of something or other, is made whole, and says what it lacks.
+pub fn advised(program: &Path, arguments: &[String]) -> usize {
+    let mut command = Command::new(program);
+    command.args(arguments).arg("--work").stdin(Stdio::null()).stderr(Stdio::null());
+    process::die_with_parent(&mut command);
+    let answer = command.output().ok().filter(|answer| answer.status.success());
+    let told: Option<serde_json::Value> =
+        answer.and_then(|answer| serde_json::from_slice(&answer.stdout).ok());
+    let parts = told.and_then(|told| told["parts"].as_u64()).and_then(|parts| u16::try_from(parts).ok());
+    parts.map_or(1, |parts| usize::from(parts).max(1))
 }
 
 /// Whether a part that was just made is what `key` asks for.
@@ -179,7 +198,7 @@ pub fn make(
     let more = ["--shard".to_string(), part.to_string(), "--threads".to_string(), threads.to_string()];
     arguments.extend(more);
     arguments.extend(["--progress".to_string(), "plain".to_string()]);
-    let mut command = std::process::Command::new(&program);
+    let mut command = Command::new(&program);
     command.args(&arguments).stdin(Stdio::null()).stdout(Stdio::null());
     process::die_with_parent(&mut command);
     let status = command.status().with_context(|| format!("starting {}", program.display()))?;

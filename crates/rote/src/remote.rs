@@ -1,5 +1,9 @@
-//! `push` and `pull`: results to and from a store that others share, a folder laid out as our own. Every byte is hashed
-//! on arrival; a result is there whole or not at all.
+//! `push` and `pull`: results to and from a store that others share, a folder or a bucket, laid out as our own. Every byte
+//! is hashed on arrival; a result is there whole or not at all.
+
+#[cfg(feature = "bucket")]
+mod bucket;
+mod folder;
 
 use std::fs;
 use std::path::{Component, Path};
@@ -10,6 +14,39 @@ use rote_store::{Attempt, Digest, Manifest, Memory, atomic_write, digest_file, s
 use crate::failure::Wrong;
 use crate::plan::{Known, Scene, Verdict};
 use crate::shelf::{Found, Shelf, make_folder, seal_at};
+
+/// A store that others share.
+pub trait Remote {
+    /// Fails where there is no such store to read from.
+    fn is_there(&self) -> Result<()>;
+    /// Whether there is a result of `key`, be it whole or damaged.
+    fn has(&self, key: Digest) -> Result<bool>;
+    /// Puts the result of `key` there, whole or not at all; how many bytes, `None` where it was there already.
+    fn put(&self, from: &Shelf, key: Digest) -> Result<Option<u64>>;
+    /// Copies the file at `name`, relative to the store and with `/`, to `target`.
+    fn fetch(&self, name: &str, target: &Path) -> Result<()>;
+    /// What `name` is called in messages.
+    fn called(&self, name: &str) -> String;
+}
+
+/// The store that `name` says: a folder, or `s3://BUCKET/PREFIX`.
+///
+/// # Errors
+/// A kind of store that is not known, or not in this build; a bucket that does not answer.
+pub fn open(name: &str) -> Result<Box<dyn Remote>> {
+    match name.split_once("://") {
+        None => Ok(Box::new(folder::Folder(Shelf { root: name.into() }))),
+        #[cfg(feature = "bucket")]
+        Some(("s3", place)) => Ok(Box::new(bucket::Bucket::open(place)?)),
+        #[cfg(not(feature = "bucket"))]
+        Some(("s3", _)) => Err(Wrong::one(format!(
+            "{name}: this `rote` was built without buckets; `cargo build --features rote/bucket` builds it with them"
+        ))),
+        Some((kind, _)) => {
+            Err(Wrong::one(format!("{name}: `{kind}` is no kind of store; a folder or s3://BUCKET/PREFIX")))
+        }
+    }
+}
 
 /// What was moved: a line each, and one over all.
 pub struct Moved {
@@ -23,9 +60,9 @@ pub struct Moved {
 ///
 /// # Errors
 /// A node that is not up to date, or a result that is not what was written.
-pub fn push(scene: &Scene, goals: &[usize], remote: &Shelf, memory: &mut Memory) -> Result<Moved> {
+pub fn push(scene: &Scene, goals: &[usize], remote: &dyn Remote, memory: &mut Memory) -> Result<Moved> {
     travel(scene, goals, memory, |verdict| match verdict {
-        Verdict::Fresh(_, known) => Ok(Some((known.clone(), copy(scene.shelf, remote, known.key)?))),
+        Verdict::Fresh(_, known) => Ok(Some((known.clone(), remote.put(scene.shelf, known.key)?))),
         _ => Err(Wrong::one("not up to date; `rote run` first")),
     })
 }
@@ -34,17 +71,17 @@ pub fn push(scene: &Scene, goals: &[usize], remote: &Shelf, memory: &mut Memory)
 ///
 /// # Errors
 /// A result whose bytes are not those it was written with.
-pub fn pull(scene: &Scene, goals: &[usize], remote: &Shelf, memory: &mut Memory) -> Result<Moved> {
-    ensure!(remote.root.is_dir(), "{}: no such store", remote.root.display());
+pub fn pull(scene: &Scene, goals: &[usize], remote: &dyn Remote, memory: &mut Memory) -> Result<Moved> {
+    remote.is_there()?;
     travel(scene, goals, memory, |verdict| match verdict {
         Verdict::Fresh(_, known) => Ok(Some((known.clone(), None))),
         Verdict::Waits(..) => Ok(None),
         Verdict::Runs(key, _) => {
             let key = key.digest();
-            if matches!(remote.find(key), Found::Absent) {
+            if !remote.has(key)? {
                 return Ok(None);
             }
-            let bytes = copy(remote, scene.shelf, key)?;
+            let bytes = take(remote, scene.shelf, key)?;
             let place = scene.shelf.place(key);
             let content = Manifest::read(&place)?.content_id;
             Ok(Some((Known { key, content, place }, bytes)))
@@ -82,23 +119,29 @@ fn travel(
     Ok(Moved { lines, summary })
 }
 
-/// Copies the result of `key` from one store to another, with its key and seal; `None` where it is there already.
-fn copy(from: &Shelf, to: &Shelf, key: Digest) -> Result<Option<u64>> {
+/// Where the result of `key` stands in every store, relative to it.
+fn place(key: Digest) -> String {
+    let name = key.to_string();
+    format!("{}/{name}", &name[..2])
+}
+
+/// Copies the result of `key` from `remote` to a store of ours, with its key and seal; `None` where it is there already.
+fn take(remote: &dyn Remote, to: &Shelf, key: Digest) -> Result<Option<u64>> {
     if let Found::Whole(_) = to.find(key) {
         return Ok(None);
     }
-    let (source, place) = (from.place(key), to.place(key));
-    let about = || format!("copying {} to {}", source.display(), place.display());
+    let target = to.place(key);
+    let about = || format!("copying {} to {}", remote.called(&place(key)), target.display());
     let Attempt::Held(claim) = to.claim(key)? else {
-        bail!("{} is being made by another process; try again when it is done", place.display())
+        bail!("{} is being made by another process; try again when it is done", target.display())
     };
-    let aside = place.with_extension("partial");
-    let arrived = arrive(from, key, &aside).and_then(|bytes| {
+    let aside = target.with_extension("partial");
+    let arrived = arrive(remote, key, &aside).and_then(|arrival| {
         to.remove(key)?;
-        fs::rename(&aside, &place).with_context(about)?;
-        atomic_write(&to.beside(key, "key"), &fs::read(from.beside(key, "key"))?)?;
+        fs::rename(&aside, &target).with_context(about)?;
+        atomic_write(&to.beside(key, "key"), &arrival.key)?;
         to.seal(key)?;
-        Ok(bytes)
+        Ok(arrival.bytes)
     });
     if arrived.is_err() {
         let _ = fs::remove_dir_all(&aside);
@@ -107,39 +150,56 @@ fn copy(from: &Shelf, to: &Shelf, key: Digest) -> Result<Option<u64>> {
     arrived.map(Some)
 }
 
+/// What arrived with a result.
+struct Arrival {
+    /// Bytes of its files.
+    bytes: u64,
+    /// Its key, as JSON.
+    key: Vec<u8>,
+}
+
 /// Copies a result into `aside` and compares it with manifest, seal and key.
-fn arrive(from: &Shelf, key: Digest, aside: &Path) -> Result<u64> {
-    let source = from.place(key);
-    let about = || format!("copying {}", source.display());
-    let manifest = Manifest::read(&source)?;
-    let is_whole = Manifest::content_of(&manifest.files, &manifest.tables) == manifest.content_id;
-    ensure!(is_whole, "{}: its content id is not that of its files", source.display());
+fn arrive(remote: &dyn Remote, key: Digest, aside: &Path) -> Result<Arrival> {
+    let source = place(key);
+    let called = remote.called(&source);
     let _ = fs::remove_dir_all(aside);
     make_folder(aside)?;
+    for name in [Manifest::FILE, Manifest::RUN_FILE] {
+        remote.fetch(&format!("{source}/{name}"), &aside.join(name))?;
+    }
+    let manifest = Manifest::read(aside).with_context(|| called.clone())?;
+    let is_whole = Manifest::content_of(&manifest.files, &manifest.tables) == manifest.content_id;
+    ensure!(is_whole, "{called}: its content id is not that of its files");
     let mut bytes = 0;
     for file in &manifest.files {
         // The manifest may be a stranger's: no file of it lands outside of its folder.
         let mut parts = Path::new(&file.path).components();
         let is_inside = parts.all(|part| matches!(part, Component::Normal(_)));
-        ensure!(is_inside, "{}: `{}` leads out of the artifact", source.display(), file.path);
+        ensure!(is_inside, "{called}: `{}` leads out of the artifact", file.path);
         let target = aside.join(&file.path);
         make_folder(target.parent().unwrap_or(aside))?;
-        bytes += fs::copy(source.join(&file.path), &target).with_context(about)?;
-        let arrived = digest_file(&target)?;
-        ensure!(
-            arrived == file.blake3,
-            "{}: is {}, was written as {}",
-            source.join(&file.path).display(),
-            arrived.short(),
-            file.blake3.short()
-        );
+        let name = format!("{source}/{}", file.path);
+        remote.fetch(&name, &target)?;
+        is_as_written(&target, &remote.called(&name), file.blake3)?;
+        bytes += file.bytes;
     }
-    for name in [Manifest::FILE, Manifest::RUN_FILE] {
-        fs::copy(source.join(name), aside.join(name)).with_context(about)?;
-    }
-    let said = fs::read_to_string(from.beside(key, "seal")).with_context(about)?;
-    ensure!(seal_at(aside, key)? == said, "{}: differs from its seal", source.display());
-    from.key(key)?;
+    let beside = |ending: &str| {
+        let target = aside.with_extension(format!("{ending}.partial"));
+        remote.fetch(&format!("{source}.{ending}"), &target)?;
+        let read = fs::read(&target).with_context(|| format!("reading {}", target.display()))?;
+        fs::remove_file(&target).with_context(|| format!("removing {}", target.display()))?;
+        Ok::<_, anyhow::Error>(read)
+    };
+    ensure!(seal_at(aside, key)?.as_bytes() == beside("seal")?, "{called}: differs from its seal");
+    let text = beside("key")?;
+    ensure!(Digest::of(&text) == key, "{called}.key is not the key it is named after");
     sync_folder(aside)?;
-    Ok(bytes)
+    Ok(Arrival { bytes, key: text })
+}
+
+/// Whether the file at `path`, called `name`, has the digest it was written with.
+fn is_as_written(path: &Path, name: &str, written: Digest) -> Result<()> {
+    let is = digest_file(path)?;
+    ensure!(is == written, "{name}: is {}, was written as {}", is.short(), written.short());
+    Ok(())
 }

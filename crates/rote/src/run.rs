@@ -11,7 +11,8 @@ use crate::part;
 use crate::pin::{self, Pins};
 use crate::plan::Scene;
 use crate::progress::{Progress, complain, print};
-use crate::work::{Limits, Report, State, Work};
+use crate::state::{Report, State};
+use crate::work::{Limits, Work};
 
 /// Runs what is not fresh of the goals; an exit code.
 pub fn run_pipeline(run: &Run) -> Result<u8> {
@@ -34,6 +35,7 @@ pub fn run_pipeline(run: &Run) -> Result<u8> {
     }
     heed_interrupts();
     let scene = Scene { pipeline: &pipeline, stages: &stages, shelf: &shelf };
+    enough_devices(&scene, &goals, run.devices)?;
     let pins = match &run.locked {
         Some(file) => Some(Pins::read(&file.clone().unwrap_or_else(|| pin::place(&run.on.pipeline)))?),
         None => None,
@@ -46,7 +48,8 @@ pub fn run_pipeline(run: &Run) -> Result<u8> {
         keep_going: run.keep_going,
         why: run.why,
         pins,
-        parts: usize::from(run.parts),
+        devices: run.devices,
+        parts: run.parts.map(usize::from),
     };
     let worked = Work::new(&scene, &limits, &mut memory, &mut progress).run(&goals);
     let saved = memory.save();
@@ -61,6 +64,21 @@ pub fn run_pipeline(run: &Run) -> Result<u8> {
     }
     results(&scene, &report);
     Ok(report.code)
+}
+
+/// Whether every node that is asked for could ever start.
+fn enough_devices(scene: &Scene, goals: &[usize], devices: u32) -> Result<()> {
+    let wanted = scene.wanted(goals);
+    for (node, _) in scene.pipeline.nodes.iter().zip(wanted).filter(|(_, wanted)| *wanted) {
+        let takes = scene.stage(node).description.devices;
+        if takes > devices {
+            let (name, stage, s) = (&node.name, &node.stage, if takes == 1 { "" } else { "s" });
+            return Err(Wrong::one(format!(
+                "{name}: rote-{stage} takes {takes} device{s}; --devices says how many there are"
+            )));
+        }
+    }
+    Ok(())
 }
 
 /// The limit that was asked for, in bytes, or the memory of this machine.

@@ -15,7 +15,7 @@ use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
-use rote_store::{Attempt, Digest, Key, Lock, Manifest, atomic_write, digest_file};
+use rote_store::{Attempt, Digest, Key, Lock, Manifest, atomic_write};
 
 /// A store of results.
 pub struct Shelf {
@@ -212,8 +212,17 @@ impl Shelf {
 
 /// What the seal of the result of `key` must say if it stands in `folder`.
 pub fn seal_at(folder: &Path, key: Digest) -> Result<String> {
-    let line = |name: &str| Ok(format!("{}  {key}/{name}\n", digest_file(&folder.join(name))?));
-    [Manifest::FILE, Manifest::RUN_FILE].into_iter().map(line).collect()
+    let read = |name: &str| {
+        let path = folder.join(name);
+        fs::read(&path).with_context(|| format!("reading {}", path.display()))
+    };
+    Ok(seal_of(&read(Manifest::FILE)?, &read(Manifest::RUN_FILE)?, key))
+}
+
+/// The same of a manifest and of what is known of its run.
+pub fn seal_of(manifest: &[u8], run: &[u8], key: Digest) -> String {
+    let line = |name: &str, bytes: &[u8]| format!("{}  {key}/{name}\n", Digest::of(bytes));
+    line(Manifest::FILE, manifest) + &line(Manifest::RUN_FILE, run)
 }
 
 /// What stands at `place`: names and sizes are compared.

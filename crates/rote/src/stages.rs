@@ -45,6 +45,13 @@ pub struct Description {
     /// Whether it takes `--shard I/N` and `--join`.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub shards: bool,
+    /// Accelerators that a call takes for itself.
+    #[serde(default, skip_serializing_if = "is_none")]
+    pub devices: u32,
+}
+
+fn is_none(devices: &u32) -> bool {
+    *devices == 0
 }
 
 /// An input.

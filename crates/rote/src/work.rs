@@ -23,28 +23,8 @@ use crate::plan::{Known, Scene, Verdict};
 use crate::process::{self, Event};
 use crate::progress::Progress;
 use crate::shelf::{Found, make_folder};
+use crate::state::{Ending, Report, State};
 use crate::trust::mistaken;
-
-/// Where a node stands.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum State {
-    /// Not asked for.
-    Unknown,
-    /// To be known.
-    Wanted,
-    /// Its inputs are made.
-    Ready,
-    /// Its result was there.
-    Fresh,
-    /// Has to run.
-    Queued,
-    /// Runs.
-    Running,
-    /// Ran, its result is there.
-    Done,
-    /// Ran or tried to, there is no result.
-    Failed,
-}
 
 /// How much at once.
 pub struct Limits {
@@ -60,38 +40,31 @@ pub struct Limits {
     pub why: bool,
     /// What has to come out.
     pub pins: Option<Pins>,
-    /// In how many parts a stage that works request by request makes its result, one after the other.
-    pub parts: usize,
-}
-
-/// What became of a node.
-pub struct Ending {
-    /// Its last state.
-    pub state: State,
-    /// How long it ran.
-    pub seconds: Option<f64>,
-}
-
-/// What became of all nodes.
-pub struct Report {
-    /// By index of the node.
-    pub endings: Vec<Ending>,
-    /// Results, by index of the node.
-    pub known: Vec<Option<Known>>,
-    /// Exit code of the whole.
-    pub code: u8,
+    /// Accelerators of all running stages together.
+    pub devices: u32,
+    /// In how many parts a stage that works request by request makes its result, one after the other; `None` leaves it to
+    /// the stage, which cuts long work.
+    pub parts: Option<usize>,
 }
 
 struct Child {
     key: Key,
     /// Held as long as it runs: no other runner makes the same.
     claim: Lock,
-    threads: usize,
     memory: u64,
+    way: Way,
     id: u32,
     /// What of the work it does.
     step: Step,
     tail: VecDeque<String>,
+}
+
+/// How a node is made.
+#[derive(Clone, Copy)]
+struct Way {
+    threads: usize,
+    /// In how many parts, one after the other.
+    parts: usize,
 }
 
 /// A node that has to run, its key, and why.
@@ -182,17 +155,8 @@ impl<'a> Work<'a> {
 
     /// The only place where a state changes.
     fn set(&mut self, node: usize, state: State) {
-        use State::*;
         let from = self.endings[node].state;
-        let legal = matches!(
-            (from, state),
-            (Unknown, Wanted)
-                | (Wanted, Ready)
-                | (Ready, Fresh | Queued)
-                | (Queued, Fresh | Running | Failed)
-                | (Running, Done | Failed)
-        );
-        assert!(legal, "{}: {from:?} → {state:?}", self.scene.pipeline.nodes[node].name);
+        assert!(from.leads_to(state), "{}: {from:?} → {state:?}", self.scene.pipeline.nodes[node].name);
         self.endings[node].state = state;
     }
 
@@ -242,8 +206,10 @@ impl<'a> Work<'a> {
             if self.found(&queued)? {
                 continue;
             }
-            let free =
-                self.limits.threads.saturating_sub(self.running.values().map(|child| child.threads).sum());
+            let free = self
+                .limits
+                .threads
+                .saturating_sub(self.running.values().map(|child| child.way.threads).sum());
             let slots = self.limits.jobs.saturating_sub(self.running.len());
             let stopped = self.code != 0 && !self.limits.keep_going;
             if stopped {
@@ -256,7 +222,11 @@ impl<'a> Work<'a> {
             }
             // One at a time always goes, however large.
             let taken: u64 = self.running.values().map(|child| child.memory).sum();
-            if !self.running.is_empty() && taken + self.memory(queued.index) > self.limits.memory {
+            let devices: u32 = self.running.keys().map(|index| self.devices(*index)).sum();
+            if !self.running.is_empty()
+                && (taken + self.memory(queued.index) > self.limits.memory
+                    || devices + self.devices(queued.index) > self.limits.devices)
+            {
                 self.queue.push(queued);
                 continue;
             }
@@ -289,6 +259,10 @@ impl<'a> Work<'a> {
 
     fn memory(&self, index: usize) -> u64 {
         estimate(self.scene, &self.scene.pipeline.nodes[index]).and_then(|run| run.memory).unwrap_or(0)
+    }
+
+    fn devices(&self, index: usize) -> u32 {
+        self.scene.stage(&self.scene.pipeline.nodes[index]).description.devices
     }
 
     /// Whether the result is there by now.
@@ -346,9 +320,27 @@ impl<'a> Work<'a> {
         }
         self.set(index, State::Running);
         self.progress.start(index, &node.name);
-        let child = self.step(index, key, claim, threads, sender, false)?;
+        let way = Way { threads, parts: self.parts(index, digest) };
+        let child = self.step(index, key, claim, way, sender, false)?;
         self.running.insert(index, child);
         Ok(())
+    }
+
+    /// In how many parts a node's result is made; parts that an interrupted run left are told.
+    fn parts(&self, index: usize, key: Digest) -> usize {
+        let scene = self.scene;
+        let node = &scene.pipeline.nodes[index];
+        if !scene.stage(node).description.shards || part::complete(scene.shelf, key).is_some() {
+            return 1;
+        }
+        let (program, arguments) = scene.command(node, &self.known, "OUT");
+        let parts = self.limits.parts.unwrap_or_else(|| part::advised(&program, &arguments));
+        match part::whole(scene.shelf, key, parts) {
+            _ if parts == 1 => {}
+            0 => self.progress.say(&format!("{}: made in {parts} parts", node.name)),
+            there => self.progress.say(&format!("{}: goes on from {there} of {parts} parts", node.name)),
+        }
+        parts
     }
 
     /// Starts what is next to do for a node: all of it, a part, or the joining of all parts.
@@ -357,17 +349,16 @@ impl<'a> Work<'a> {
         index: usize,
         key: Key,
         claim: Lock,
-        threads: usize,
+        way: Way,
         sender: &Sender<(usize, Event)>,
         goes_on: bool,
     ) -> Result<Child> {
         let scene = self.scene;
         let node = &scene.pipeline.nodes[index];
-        let wanted = if scene.stage(node).description.shards { self.limits.parts } else { 1 };
-        let step = part::next(scene.shelf, key.digest(), wanted);
+        let step = part::next(scene.shelf, key.digest(), way.parts);
         let out = step.place(scene.shelf, key.digest()).display().to_string();
         let (program, mut arguments) = scene.command(node, &self.known, &out);
-        arguments.extend(["--threads".to_string(), threads.to_string()]);
+        arguments.extend(["--threads".to_string(), way.threads.to_string()]);
         arguments.extend(["--progress".to_string(), "plain".to_string()]);
         arguments.extend(step.flags());
         if let Step::Join(parts) = &step {
@@ -376,7 +367,7 @@ impl<'a> Work<'a> {
         let log = scene.shelf.log(&scene.pipeline.name, &node.name);
         let id = process::start(index, &program, &arguments, &log, goes_on, sender.clone())
             .with_context(|| node.name.clone())?;
-        Ok(Child { key, claim, threads, memory: self.memory(index), id, step, tail: VecDeque::new() })
+        Ok(Child { key, claim, memory: self.memory(index), way, id, step, tail: VecDeque::new() })
     }
 
     fn heard(&mut self, node: usize, line: String) {
@@ -402,7 +393,7 @@ impl<'a> Work<'a> {
         if let (true, Step::Part(part)) = (status.success(), &child.step) {
             self.progress.say(&format!("{name}: part {part} done"));
             part::settle(scene.shelf, &child.key, *part)?;
-            let next = self.step(index, child.key, child.claim, child.threads, sender, true)?;
+            let next = self.step(index, child.key, child.claim, child.way, sender, true)?;
             self.running.insert(index, next);
             return Ok(());
         }

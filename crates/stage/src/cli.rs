@@ -17,7 +17,7 @@ use serde_json::json;
 use crate::describe::describe;
 use crate::failure::{exit_code, is_broken_pipe, message};
 use crate::shard::{Cut, Part, check_shards};
-use crate::{Context, Progress, Stage};
+use crate::{Context, Progress, Stage, Work};
 
 /// Where and how exactly a model computes; flattened into the parameters of stages that load one.
 #[derive(Clone, Debug, Args, Serialize)]
@@ -121,11 +121,15 @@ fn run<S: Stage>(matches: &ArgMatches, version: &'static str) -> Result<()> {
     unsafe { std::env::set_var("RAYON_NUM_THREADS", threads.to_string()) };
     rayon::ThreadPoolBuilder::new().num_threads(threads).build_global()?;
 
+    let cut = S::SHARDS.then(|| Cut::from_arg_matches(matches)).transpose()?;
+    if cut.as_ref().is_some_and(Cut::asks_for_work) {
+        return print_line(&work_line(S::work(&inputs, &params)?).to_string());
+    }
     let began = Instant::now();
     let entries = input_entries::<S>(matches)?;
     let parameters = serde_json::to_value(&params)?;
-    let part = if S::SHARDS { Cut::from_arg_matches(matches)?.part() } else { Part::Whole };
-    let part = check_shards(part, S::NAME, &parameters, &of_manifest(&entries))?;
+    let part =
+        check_shards(cut.map_or(Part::Whole, Cut::part), S::NAME, &parameters, &of_manifest(&entries))?;
     let output = Output::begin(&place)?;
     for path in entries.values().flatten().map(|(path, _)| path) {
         if path.join(Manifest::FILE).is_file() {
@@ -200,6 +204,15 @@ fn run<S: Stage>(matches: &ArgMatches, version: &'static str) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// The answer to `--work`.
+fn work_line(work: Option<Work>) -> serde_json::Value {
+    json!({
+        "parts": work.map_or(1, |work| work.parts()),
+        "requests": work.map(|work| work.requests),
+        "multiply_adds": work.map(|work| work.multiply_adds),
+    })
 }
 
 type Entries = BTreeMap<String, Vec<(PathBuf, InputEntry)>>;

@@ -10,12 +10,14 @@ mod context;
 mod describe;
 mod failure;
 mod shard;
+mod work;
 
 pub use cli::{Compute, main};
 pub use context::{Context, Progress};
 pub use describe::{Description, Parameter, Port};
 pub use failure::exit_code;
 pub use shard::{Part, Shard};
+pub use work::Work;
 
 pub use rote_store::Output;
 
@@ -38,6 +40,13 @@ pub trait Stage {
     /// Whether the work goes request by request, so that it can be cut: `run` then works on [`Context::range`] of
     /// the requests only, and makes its result of [`Context::shards`] where they are given.
     const SHARDS: bool = false;
+    /// Accelerators that a call takes for itself; the runner starts no more calls than there are.
+    const DEVICES: u32 = 0;
+    /// How much a call has to do, told from what is declared alone; `None` where that is not known. The runner cuts long
+    /// work in parts, so that little is lost when it is interrupted.
+    fn work(_inputs: &Self::Inputs, _params: &Self::Params) -> anyhow::Result<Option<Work>> {
+        Ok(None)
+    }
     /// The work.
     fn run(
         inputs: &Self::Inputs,

@@ -72,9 +72,16 @@ pub(crate) struct Cut {
     /// Make the result of its parts, given once each (repeatable); the same bytes as without parts
     #[arg(long, value_name = "DIR")]
     join: Vec<PathBuf>,
+    /// Say as a line of JSON how much there is to do and in how many parts that is best made, and stop
+    #[arg(long, conflicts_with_all = ["shard", "join"])]
+    work: bool,
 }
 
 impl Cut {
+    pub(crate) fn asks_for_work(&self) -> bool {
+        self.work
+    }
+
     pub(crate) fn part(self) -> Part {
         match self.shard {
             Some(shard) => Part::Shard(shard),

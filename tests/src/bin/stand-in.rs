@@ -1,8 +1,8 @@
 //! Stages of a few lines for the runner's tests: called as `rote-prepare`, it is `prepare`, and so on.
 //!
 //! `STAND_IN_PAUSE` (milliseconds per line written) makes a stage slow enough to be killed, `STAND_IN_FAIL`
-//! names one that fails after its first line, `STAND_IN_TRACE` a file that gets a line per start. None of them
-//! can change what a stage writes, so none is in a key.
+//! names one that fails after its first line, `STAND_IN_TRACE` a file that gets a line per start, `STAND_IN_PARTS` in how
+//! many parts `capture` finds its work best made. None of them can change what a stage writes, so none is in a key.
 
 use std::fs;
 use std::io::Write;
@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
 use clap::Args;
-use rote_stage::{Context, Stage};
+use rote_stage::{Context, Stage, Work};
 use rote_store::Output;
 use serde::Serialize;
 
@@ -22,6 +22,7 @@ fn main() -> ExitCode {
     match called.file_name().and_then(|name| name.to_str()).unwrap_or_default() {
         "rote-prepare" => rote_stage::main::<Prepare>(version),
         "rote-extract" => rote_stage::main::<Extract>(version),
+        "rote-capture" => rote_stage::main::<Capture>(version),
         "rote-score" => rote_stage::main::<Score>(version),
         "rote-report" => rote_stage::main::<Report>(version),
         _ => ExitCode::from(2),
@@ -89,6 +90,41 @@ impl Stage for Extract {
     fn run(inputs: &RequestInputs, params: &ExtractParams, output: &Output, _: &Context) -> Result<()> {
         let lines = lines(&inputs.requests.join("request"))?;
         write(Self::NAME, output, "request", lines.into_iter().filter(|line| line.len() >= params.min))
+    }
+}
+
+/// Works line by line, and says that it takes an accelerator.
+struct Capture;
+
+impl Stage for Capture {
+    const NAME: &'static str = "capture";
+    const ABOUT: &'static str = "Writes lines backwards";
+    const EXAMPLE: &'static str = "rote-capture --requests DIR --out OUT";
+    const SHARDS: bool = true;
+    const DEVICES: u32 = 1;
+    type Inputs = RequestInputs;
+    type Params = ExtractParams;
+
+    fn work(inputs: &RequestInputs, _: &ExtractParams) -> Result<Option<Work>> {
+        let parts = std::env::var("STAND_IN_PARTS").ok().and_then(|parts| parts.parse::<f64>().ok());
+        let requests = lines(&inputs.requests.join("request"))?.len();
+        Ok(parts.map(|parts| Work { requests, multiply_adds: parts * Work::PART }))
+    }
+
+    fn run(inputs: &RequestInputs, _: &ExtractParams, output: &Output, context: &Context) -> Result<()> {
+        let mut done = Vec::new();
+        match context.shards() {
+            Some(shards) => {
+                for shard in shards {
+                    done.extend(lines(&shard.join("activation"))?);
+                }
+            }
+            None => {
+                let all = lines(&inputs.requests.join("request"))?;
+                done.extend(all[context.range(all.len())].iter().map(|line| line.chars().rev().collect()));
+            }
+        }
+        write(Self::NAME, output, "activation", done.into_iter())
     }
 }
 

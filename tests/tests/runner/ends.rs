@@ -101,23 +101,44 @@ fn two_runners_at_once_share_the_work() {
 #[test]
 fn memory_limits_what_runs_side_by_side() {
     let lab = Lab::new();
-    // The most stages at once of a run.
-    let most = |arguments: &[&str]| {
-        let mut command = lab.command(&[&["run", "demo.toml", "-q", "--threads", "4"], arguments].concat());
-        let mut runner =
-            command.env("STAND_IN_PAUSE", "60").stdout(std::process::Stdio::null()).spawn().unwrap();
-        let mut most = 0;
-        while runner.try_wait().unwrap().is_none() {
-            most = most.max(children(runner.id()).len());
-            std::thread::sleep(Duration::from_millis(3));
-        }
-        std::fs::remove_dir_all(lab.path("data/store")).unwrap();
-        most
-    };
     // What a stage takes is known from an earlier run of it; a stage of nothing known takes nothing.
-    assert_eq!(most(&[]), 2);
+    assert_eq!(most(&lab, &[]), 2);
     assert_eq!(lab.run().0, 0);
     lab.pipeline(&PIPELINE.replace("prefix = 5", "prefix = 6"));
-    assert_eq!(most(&["--memory", "0.001"]), 1);
+    assert_eq!(most(&lab, &["--memory", "0.001"]), 1);
     assert_eq!(lab.rote(&["run", "demo.toml", "--memory", "0"]).0, 2);
+}
+
+#[test]
+fn devices_limit_what_runs_side_by_side() {
+    let lab = Lab::new();
+    lab.pipeline(
+        "[prepare]\nsequences = \"text.txt\"\n\
+         [capture]\nrequests = \"prepare\"\n\
+         [other]\nstage = \"capture\"\nrequests = \"prepare\"\nmin = 2\n\
+         [score]\nrequests = \"prepare\"\nletter = [\"a\"]\n",
+    );
+    // One stage with the one device there is, and beside it what takes none.
+    assert_eq!(most(&lab, &[]), 2);
+    assert_eq!(most(&lab, &["--devices", "2"]), 3);
+    let (code, _, stderr) = lab.rote(&["run", "demo.toml", "--devices", "0"]);
+    assert_eq!(
+        (code, stderr.as_str()),
+        (2, "rote: capture: rote-capture takes 1 device; --devices says how many there are\n")
+    );
+    assert_eq!(lab.rote(&["run", "demo.toml", "score", "--devices", "0"]).0, 0);
+    contains(&lab.rote(&["export", "snakemake", "demo.toml"]).1, "        gpu=1,\n");
+}
+
+/// The most stages at once of a run that starts from nothing.
+fn most(lab: &Lab, arguments: &[&str]) -> usize {
+    let mut command = lab.command(&[&["run", "demo.toml", "-q", "--threads", "4"], arguments].concat());
+    let mut runner = command.env("STAND_IN_PAUSE", "60").stdout(std::process::Stdio::null()).spawn().unwrap();
+    let mut most = 0;
+    while runner.try_wait().unwrap().is_none() {
+        most = most.max(children(runner.id()).len());
+        std::thread::sleep(Duration::from_millis(3));
+    }
+    std::fs::remove_dir_all(lab.path("data/store")).unwrap();
+    most
 }

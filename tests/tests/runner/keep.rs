@@ -269,4 +269,10 @@ fn a_shared_store_is_pushed_to_and_pulled_from_by_digest() {
     }
     assert_eq!(lab.rote(&["pull", "demo.toml", "--remote", "shared"]).0, 0);
     contains(&lab.rote(&["pull", "demo.toml", "--remote", "nowhere"]).2, "nowhere: no such store");
+    let (code, _, stderr) = lab.rote(&["pull", "demo.toml", "--remote", "gs://a/b"]);
+    assert_eq!(
+        (code, stderr.as_str()),
+        (2, "rote: gs://a/b: `gs` is no kind of store; a folder or s3://BUCKET/PREFIX\n")
+    );
+    contains(&lab.rote(&["pull", "demo.toml", "--remote", "s3://a/b"]).2, "rote: s3://a/b: ");
 }

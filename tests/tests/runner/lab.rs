@@ -46,7 +46,7 @@ impl Lab {
         let rote = stand_in.with_file_name("rote");
         assert!(rote.is_file(), "{} is not built: run `cargo test`, not a part of it", rote.display());
         fs::hard_link(rote, lab.path("bin/rote")).unwrap();
-        for stage in ["prepare", "extract", "score", "report"] {
+        for stage in ["prepare", "extract", "capture", "score", "report"] {
             fs::hard_link(stand_in, lab.path("bin").join(format!("rote-{stage}"))).unwrap();
         }
         fs::write(lab.path("text.txt"), "banana\ncherry\nape\nDate\nelderberry\n").unwrap();

@@ -6,6 +6,7 @@ mod engines;
 mod keep;
 mod keys;
 mod lab;
+mod parts;
 mod real;
 mod shards;
 mod strangers;

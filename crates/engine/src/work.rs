@@ -1,0 +1,34 @@
+//! `multiply_adds`: what a sweep computes, told from what is declared alone; no weight is read, nothing is run.
+
+use std::path::Path;
+
+use anyhow::{Context, Result};
+use rote_artifact::tables::Request;
+use rote_model::{MlpKind, Spec, load_spec};
+use rote_plan::{Intervention, unfold};
+
+/// Multiply-adds of the matrix products with which the model `name` answers `requests` under `changes`, about.
+///
+/// # Errors
+/// No such model; an intervention it can't have.
+pub fn multiply_adds(name: &Path, requests: &[Request], changes: &[String]) -> Result<f64> {
+    let spec = load_spec(name.to_str().context("--model is not UTF-8")?)?;
+    Ok(of_sweep(&spec, requests, &unfold(changes, spec.n_blocks).context("--change")?))
+}
+
+/// Each intervention runs the blocks from its first changed one on and reads out the continuation. Attention's own products
+/// are left out.
+fn of_sweep(spec: &Spec, requests: &[Request], changes: &[Intervention]) -> f64 {
+    let (width, mlp) = (spec.d_model as f64, spec.d_mlp as f64);
+    let matrices = if matches!(spec.mlp, MlpKind::Gated(_)) { 3.0 } else { 2.0 };
+    let block = 2.0 * width * (spec.d_query() + spec.d_kv()) as f64 + matrices * width * mlp;
+    let readout = (spec.vocab * spec.d_embed) as f64;
+    let tokens: usize =
+        requests.iter().map(|request| request.context.len() + request.continuation.len()).sum();
+    let scored: usize = requests.iter().map(|request| request.continuation.len()).sum();
+    let blocks: usize = changes
+        .iter()
+        .map(|change| spec.n_blocks - change.first_block(spec.n_blocks).unwrap_or(0).min(spec.n_blocks))
+        .sum();
+    tokens as f64 * blocks as f64 * block + (scored * changes.len()) as f64 * readout
+}
