@@ -81,6 +81,7 @@ mod estimate;
 mod head_sets;
 mod head_sum;
 mod hybrid;
+mod intervened;
 mod known;
 mod linear;
 mod local;
@@ -89,8 +90,10 @@ mod mlp_constants;
 mod norm_step;
 mod plan;
 mod point;
+mod readout;
 mod request;
 mod rotary;
+mod rows;
 #[cfg(test)]
 mod sampled;
 mod softmax;
