@@ -414,7 +414,7 @@ impl<'a> Turned<'a> {
         let (width, cover) = (self.cover.cols, self.cover_at(position));
         let mut row = self.still.row(position).to_vec();
         for (y, cover) in self.turning.row(position).iter().zip(cover.chunks_exact(width)) {
-            row.iter_mut().zip(cover).for_each(|(row, cover)| *row = y.mul_add(*cover, *row));
+            row.iter_mut().zip(cover).for_each(|(row, cover)| *row += y * cover);
         }
         row
     }

@@ -3,6 +3,8 @@
 
 use rote_model::{Activation, Real};
 
+use crate::activation::{Curve, LANES};
+
 /// Compiled thrice, for any processor and for vectors of 256 and of 512 bits with fused operations; the widest that
 /// the processor has is taken.
 macro_rules! wide {
@@ -39,9 +41,6 @@ macro_rules! wide {
         }
     };
 }
-
-/// Lanes of a sum.
-const LANES: usize = 8;
 
 wide! {
 /// `sum_v exp(z_v - top)`.
@@ -170,7 +169,7 @@ wide! {
 /// `|y m + still - centre|` for each row of `y` (`k` long) and of `still` (as wide as `centre`); `m` is
 /// `[k, width]`.
 fn lengths_from(out: &mut [f64], y: &[f64], m: &[f64], still: &[f64], centre: &[f64]) {
-    const WIDE: usize = 16;
+    const WIDE: usize = 32;
     let width = centre.len();
     let k = m.len() / width;
     let whole = width / WIDE * WIDE;
@@ -182,10 +181,10 @@ fn lengths_from(out: &mut [f64], y: &[f64], m: &[f64], still: &[f64], centre: &[
             for lane in 0..WIDE {
                 sums[lane] = still[from + lane] - centre[from + lane];
             }
-            for row in 0..k {
-                let m = &m[row * width + from..row * width + from + WIDE];
+            for (y, m) in y.iter().zip(m.chunks_exact(width)) {
+                let m: &[f64; WIDE] = m[from..from + WIDE].try_into().expect("a cut of that width");
                 for lane in 0..WIDE {
-                    sums[lane] = y[row].mul_add(m[lane], sums[lane]);
+                    sums[lane] = y.mul_add(m[lane], sums[lane]);
                 }
             }
             for lane in 0..WIDE {
@@ -199,7 +198,41 @@ fn lengths_from(out: &mut [f64], y: &[f64], m: &[f64], still: &[f64], centre: &[
             }
             squares[column - whole] += sum * sum;
         }
-        *out = squares.iter().sum::<f64>().sqrt();
+        // Halved until one is left: a chain of additions would take longer than all products.
+        let mut half = WIDE / 2;
+        while half > 0 {
+            for lane in 0..half {
+                squares[lane] += squares[lane + half];
+            }
+            half /= 2;
+        }
+        *out = squares[0].sqrt();
+    }
+}
+}
+
+wide! {
+/// What an activation does on `[a_k - w_k r, a_k + w_k r]`, given its values `act_k`: ranges, slopes, tilts.
+fn intervals(
+    out: (&mut [f64], &mut [f64], &mut [f64]),
+    curve: &Curve,
+    a: &[f64],
+    act: &[f64],
+    w: &[f64],
+    r: f64,
+) {
+    for start in (0..a.len()).step_by(LANES) {
+        let count = LANES.min(a.len() - start);
+        let cut = start..start + count;
+        let [mut of_a, mut of_act, mut reach] = [[0.0; LANES]; 3];
+        of_a[..count].copy_from_slice(&a[cut.clone()]);
+        of_act[..count].copy_from_slice(&act[cut.clone()]);
+        reach[..count].copy_from_slice(&w[cut.clone()]);
+        reach.iter_mut().for_each(|w| *w *= r);
+        let [ranges, slopes, tilts] = curve.intervals(of_a, of_act, reach);
+        out.0[cut.clone()].copy_from_slice(&ranges[..count]);
+        out.1[cut.clone()].copy_from_slice(&slopes[..count]);
+        out.2[cut].copy_from_slice(&tilts[..count]);
     }
 }
 }
