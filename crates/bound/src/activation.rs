@@ -40,6 +40,7 @@ const SILU: Shape = Shape {
 const ROOT_2_OVER_PI: f64 = 0.797_884_560_802_865_4;
 
 /// What an activation does on `[a - b, a + b]`.
+#[cfg(test)]
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Interval {
     /// `max |act(a + t) - act(a)|`.
@@ -109,7 +110,8 @@ pub fn largest(act: Activation, reach: f64) -> f64 {
 /// What `act` does on `[a - b, a + b]`, given its value at `a`; rounded upwards.
 #[cfg(test)]
 fn interval(act: Activation, a: f64, value: f64, b: f64) -> Interval {
-    Curve::of(act).interval(a, value, b)
+    let [range, slope, tilt] = Curve::of(act).intervals([a; LANES], [value; LANES], [b; LANES]);
+    Interval { range: range[LANES - 1], slope: slope[LANES - 1], tilt: tilt[LANES - 1] }
 }
 
 /// An activation with its table.
@@ -138,45 +140,115 @@ impl Curve {
         let place = (x + self.end) * TABLE_STEPS;
         let at = place as usize;
         if place.is_nan() || place < 0.0 || at + 1 >= self.table.len() {
-            // There it is x, or 0, up to 1e-15; of ReLU exactly, which has no table.
-            return if x > 0.0 { (x, 1.0) } else { (0.0 * x, 0.0) };
+            return far(x);
         }
-        let (t, h) = (place - at as f64, 1.0 / TABLE_STEPS);
-        let ((v0, s0), (v1, s1)) = (self.table[at], self.table[at + 1]);
-        let rest = 1.0 - t;
-        let value = v0 + t * t * (3.0 - 2.0 * t) * (v1 - v0) + h * t * rest * (rest * s0 - t * s1);
-        let slope =
-            rest * (1.0 - 3.0 * t) * s0 + t * (3.0 * t - 2.0) * s1 + 6.0 * t * rest * TABLE_STEPS * (v1 - v0);
+        cubic(place - at as f64, self.table[at], self.table[at + 1])
+    }
+
+    /// [`Curve::near`] of several; loads apart from arithmetic, so that this becomes vector code.
+    #[inline(always)]
+    fn near_all(&self, x: [f64; LANES]) -> ([f64; LANES], [f64; LANES]) {
+        let last = self.table.len() as f64 - 2.0;
+        let (mut place, mut start) = ([0.0; LANES], [0.0; LANES]);
+        for lane in 0..LANES {
+            place[lane] = (x[lane] + self.end) * TABLE_STEPS;
+            let inside = if place[lane] > 0.0 { place[lane] } else { 0.0 };
+            start[lane] = if inside < last { inside } else { last };
+        }
+        let (mut v0, mut s0, mut v1, mut s1) = ([0.0; LANES], [0.0; LANES], [0.0; LANES], [0.0; LANES]);
+        for lane in 0..LANES {
+            let at = start[lane] as usize;
+            ((v0[lane], s0[lane]), (v1[lane], s1[lane])) = (self.table[at], self.table[at + 1]);
+            start[lane] = at as f64;
+        }
+        let (mut value, mut slope) = ([0.0; LANES], [0.0; LANES]);
+        for lane in 0..LANES {
+            let (v0, s0, v1, s1) = (v0[lane], s0[lane], v1[lane], s1[lane]);
+            let (near_value, near_slope) = cubic(place[lane] - start[lane], (v0, s0), (v1, s1));
+            let known = place[lane] >= 0.0 && place[lane] < last + 1.0;
+            let (far_value, far_slope) = far(x[lane]);
+            value[lane] = if known { near_value } else { far_value };
+            slope[lane] = if known { near_slope } else { far_slope };
+        }
         (value, slope)
     }
 
-    /// What the activation does on `[a - b, a + b]`, given its value at `a`; rounded upwards.
-    pub(crate) fn interval(&self, a: f64, value: f64, b: f64) -> Interval {
-        let (low, high) = (a - b, a + b);
+    /// What the activation does on intervals `[a - b, a + b]`, given its values at `a`: ranges, slopes and tilts as
+    /// in [`Interval`], rounded upwards.
+    #[inline(always)]
+    pub(crate) fn intervals(
+        &self,
+        a: [f64; LANES],
+        value: [f64; LANES],
+        b: [f64; LANES],
+    ) -> [[f64; LANES]; 3] {
+        let (mut low, mut high) = ([0.0; LANES], [0.0; LANES]);
+        for lane in 0..LANES {
+            (low[lane], high[lane]) = (a[lane] - b[lane], a[lane] + b[lane]);
+        }
+        let [mut ranges, mut slopes, mut tilts] = [[0.0; LANES]; 3];
         let Some(shape) = self.shape else {
-            let (left, right) = (low.max(0.0), high.max(0.0));
-            let slope = if high > 0.0 { 1.0 } else { 0.0 };
-            return Interval { range: (right - value).max(value - left).min(b * slope), slope, tilt: 0.5 };
+            for lane in 0..LANES {
+                let (left, right) = (low[lane].max(0.0), high[lane].max(0.0));
+                let slope = if high[lane] > 0.0 { 1.0 } else { 0.0 };
+                ranges[lane] = (right - value[lane]).max(value[lane] - left).min(b[lane] * slope);
+                (slopes[lane], tilts[lane]) = (slope, 0.5);
+            }
+            return [ranges, slopes, tilts];
         };
-        let ((left, left_slope), (right, right_slope)) = (self.near(low), self.near(high));
-        let mut range = (left - value).abs().max((right - value).abs());
-        if low <= shape.lowest_at && shape.lowest_at <= high {
-            range = range.max(value + shape.depth);
+        let ((left, left_slope), (right, right_slope)) = (self.near_all(low), self.near_all(high));
+        for lane in 0..LANES {
+            let (low, high, value) = (low[lane], high[lane], value[lane]);
+            let (left, right) = (left[lane], right[lane]);
+            let (left_slope, right_slope) = (left_slope[lane], right_slope[lane]);
+            let ends = larger((left - value).abs(), (right - value).abs());
+            let lowest = low <= shape.lowest_at && shape.lowest_at <= high;
+            let range = if lowest { larger(ends, value + shape.depth) } else { ends };
+            let inside = |x: f64| low <= x + 1e-9 && x - 1e-9 <= high;
+            let (up, down) = (inside(shape.steepest_at), inside(-shape.steepest_at));
+            let slope = larger(left_slope.abs(), right_slope.abs());
+            let slope = if down { larger(slope, shape.steepest - 1.0) } else { slope };
+            let slope = if up { shape.steepest } else { slope };
+            let tilt = larger((left_slope - 0.5).abs(), (right_slope - 0.5).abs());
+            let tilt = if up || down { shape.steepest - 0.5 } else { tilt };
+            // A difference of nearly equal values keeps few digits: add what it can have lost, then cap.
+            let lost = VALUE_ERROR + 8.0 * f64::EPSILON * (value.abs() + left.abs() + right.abs());
+            let bent = SLOPE_ERROR + 8.0 * f64::EPSILON * a[lane].abs();
+            slopes[lane] = smaller(slope + bent, shape.steepest);
+            tilts[lane] = smaller(tilt + bent, shape.steepest - 0.5);
+            ranges[lane] = smaller(range + lost, slopes[lane] * b[lane]);
         }
-        let mut slope = left_slope.abs().max(right_slope.abs());
-        let mut tilt = (left_slope - 0.5).abs().max((right_slope - 0.5).abs());
-        let inside = |x: f64| low <= x + 1e-9 && x - 1e-9 <= high;
-        if inside(shape.steepest_at) {
-            (slope, tilt) = (shape.steepest, shape.steepest - 0.5);
-        } else if inside(-shape.steepest_at) {
-            (slope, tilt) = (slope.max(shape.steepest - 1.0), shape.steepest - 0.5);
-        }
-        // A difference of nearly equal values keeps few digits: add what it can have lost, then cap.
-        range += VALUE_ERROR + 8.0 * f64::EPSILON * (value.abs() + left.abs() + right.abs());
-        slope = (slope + SLOPE_ERROR + 8.0 * f64::EPSILON * a.abs()).min(shape.steepest);
-        tilt = (tilt + SLOPE_ERROR + 8.0 * f64::EPSILON * a.abs()).min(shape.steepest - 0.5);
-        Interval { range: range.min(slope * b), slope, tilt }
+        [ranges, slopes, tilts]
     }
+}
+
+/// Intervals that are looked at together.
+pub(crate) const LANES: usize = 8;
+
+#[inline(always)]
+fn larger(a: f64, b: f64) -> f64 {
+    if b > a { b } else { a }
+}
+
+#[inline(always)]
+fn smaller(a: f64, b: f64) -> f64 {
+    if b < a { b } else { a }
+}
+
+/// Beyond the table: x, or 0, up to 1e-15; of ReLU exactly, which has none.
+#[inline(always)]
+fn far(x: f64) -> (f64, f64) {
+    if x > 0.0 { (x, 1.0) } else { (0.0 * x, 0.0) }
+}
+
+/// Hermite's cubic at `t` between two entries of the table.
+#[inline(always)]
+fn cubic(t: f64, (v0, s0): (f64, f64), (v1, s1): (f64, f64)) -> (f64, f64) {
+    let (h, rest) = (1.0 / TABLE_STEPS, 1.0 - t);
+    let value = v0 + t * t * (3.0 - 2.0 * t) * (v1 - v0) + h * t * rest * (rest * s0 - t * s1);
+    let slope =
+        rest * (1.0 - 3.0 * t) * s0 + t * (3.0 * t - 2.0) * s1 + 6.0 * t * rest * TABLE_STEPS * (v1 - v0);
+    (value, slope)
 }
 
 /// Beyond it the activation is `x` or 0, and its slope 1 or 0, up to 1e-15.

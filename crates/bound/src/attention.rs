@@ -44,8 +44,8 @@ pub(crate) fn changed_attention_step(
 ) -> Vec<f64> {
     let plan = match plan {
         AttnPlan::Keep => return attention_step(spec, c, point, r),
-        // The changed output is zero whatever goes in.
-        AttnPlan::Zero => return displacement.to_vec(),
+        // The changed output is the same whatever goes in.
+        AttnPlan::Constant(_) => return displacement.to_vec(),
         AttnPlan::Heads(plan) => plan,
     };
     let kept = match plan.all {

@@ -334,6 +334,9 @@ fn check(spec: &Spec, weights: &Weights<f64>) -> Result<()> {
     weights.final_norm.as_ref().map_or(Ok(()), |norm| gains("final norm", norm))?;
     finite_panels("embedding", &weights.embed)?;
     weights.positions.as_ref().map_or(Ok(()), |positions| finite("positions", &positions.data))?;
+    for (name, linear) in [("projection in", &weights.project_in), ("projection out", &weights.project_out)] {
+        linear.as_ref().map_or(Ok(()), |linear| finite_linear(name, linear))?;
+    }
     finite_linear("unembedding", &weights.unembed)
 }
 

@@ -12,6 +12,7 @@ use crate::linear::{UNIT, distance, dot, norm};
 use crate::norm_step::{half_angle, norm_step};
 use crate::point::Normed;
 use crate::unembedding::Unembedding;
+use crate::wide::largest;
 
 /// One position's final state in the model as it is, prepared for any number of interventions.
 pub(crate) struct Decision<'a> {
@@ -21,8 +22,14 @@ pub(crate) struct Decision<'a> {
     length: f64,
     /// The certified radius `R`: no final state nearer than this changes the greedy token.
     pub radius: f64,
-    /// Log-probabilities.
-    pub log_p: Vec<f64>,
+    /// Probabilities.
+    pub p: Vec<f64>,
+    /// `ln sum_v exp z_v`.
+    pub log_sum: f64,
+    /// `z_a - z_v` for the nearest other `v`.
+    pub margin: f64,
+    /// Largest less smallest logit.
+    pub span: f64,
     /// `z_a - z_v` at the opposite of every direction: what is left where the state may be anything.
     opposite: f64,
     /// The greedy token.
@@ -80,20 +87,36 @@ impl<'a> Decision<'a> {
     ) -> Vec<Decision<'a>> {
         let d = normed.u.cols;
         let greedy: Vec<usize> = logits.iter().map(|logits| arg_max(logits)).collect();
-        let log_p: Vec<Vec<f64>> = logits.iter().map(|logits| log_softmax(logits)).collect();
-        let mut p = log_p.concat();
-        crate::wide::exp_all(&mut p, 0.0);
-        let means = head.means(&Matrix::new(logits.len(), head.vocab(), p));
-        let tokens = greedy.iter().copied().chain(next.iter().map(|next| next.unwrap_or(0)));
-        let directions: Vec<f64> = tokens.flat_map(|token| head.direction(token)).collect();
-        let directions = Matrix::new(2 * logits.len(), d, directions);
+        let log_sums: Vec<f64> = logits.iter().map(|logits| log_sum_exp(logits).0).collect();
+        let mut p = logits.concat();
+        for (p, log_sum) in p.chunks_exact_mut(head.vocab()).zip(&log_sums) {
+            crate::wide::exp_all(p, *log_sum);
+        }
+        let p = Matrix::new(logits.len(), head.vocab(), p);
+        let means = head.means(&p);
+        // The true token is often the greedy one.
+        let mut tokens = greedy.clone();
+        let places: Vec<Option<usize>> = next
+            .iter()
+            .zip(&greedy)
+            .enumerate()
+            .map(|(at, (next, greedy))| {
+                let next = (*next)?;
+                if next == *greedy {
+                    return Some(at);
+                }
+                tokens.push(next);
+                Some(tokens.len() - 1)
+            })
+            .collect();
+        let directions: Vec<f64> = tokens.iter().flat_map(|&token| head.direction(token)).collect();
+        let directions = Matrix::new(tokens.len(), d, directions);
         let inner = head.inner(&directions);
-        log_p
+        log_sums
             .into_iter()
             .enumerate()
-            .map(|(at, log_p)| {
-                let of_next = logits.len() + at;
-                let true_next = next[at].map(|_| {
+            .map(|(at, log_sum)| {
+                let true_next = places[at].map(|of_next| {
                     let direction = directions.row(of_next);
                     let farthest =
                         distances(head, inner.row(of_next), direction).into_iter().fold(0.0, f64::max);
@@ -101,7 +124,15 @@ impl<'a> Decision<'a> {
                     (from_mean + 1e-13 * (norm(direction) + head.largest), farthest)
                 });
                 let apart = distances(head, inner.row(at), directions.row(at));
-                Decision::new(head, normed, first + at, logits[at], (greedy[at], log_p, apart), true_next)
+                let p = p.row(at).to_vec();
+                Decision::new(
+                    head,
+                    normed,
+                    first + at,
+                    logits[at],
+                    (greedy[at], log_sum, p, apart),
+                    true_next,
+                )
             })
             .collect()
     }
@@ -112,7 +143,7 @@ impl<'a> Decision<'a> {
         normed: &Normed,
         i: usize,
         logits: &[f64],
-        (greedy, log_p, apart): (usize, Vec<f64>, Vec<f64>),
+        (greedy, log_sum, p, apart): (usize, f64, Vec<f64>, Vec<f64>),
         true_next: Option<(f64, f64)>,
     ) -> Decision<'a> {
         let d = normed.u.cols;
@@ -140,7 +171,10 @@ impl<'a> Decision<'a> {
             length: normed.length[i],
             greedy,
             radius: (d as f64).sqrt() * normed.deviation[i] * angle.sin(),
-            log_p,
+            p,
+            log_sum,
+            margin: logits[greedy] - largest(&logits[..greedy]).max(largest(&logits[greedy + 1..])),
+            span: logits[greedy] - logits.iter().copied().fold(f64::INFINITY, f64::min),
             along,
             size,
             across,
@@ -212,20 +246,8 @@ pub(crate) fn arg_max(values: &[f64]) -> usize {
     values.iter().enumerate().fold(0, |best, (v, &value)| if value > values[best] { v } else { best })
 }
 
-/// `z_a - z_v` for the nearest other `v`.
-pub(crate) fn margin_of(logits: &[f64], token: usize) -> f64 {
-    let others = logits.iter().enumerate().filter(|(v, _)| *v != token).map(|(_, &z)| z);
-    logits[token] - others.fold(f64::NEG_INFINITY, f64::max)
-}
-
-/// Log-probabilities.
-pub(crate) fn log_softmax(logits: &[f64]) -> Vec<f64> {
-    let (log, _) = log_sum_exp(logits);
-    logits.iter().map(|z| z - log).collect()
-}
-
 /// `ln sum_v exp z_v`, and the largest `z_v`.
 pub(crate) fn log_sum_exp(logits: &[f64]) -> (f64, f64) {
-    let top = crate::wide::largest(logits);
+    let top = largest(logits);
     (top + crate::wide::sum_exp(logits, top).ln(), top)
 }

@@ -4,8 +4,7 @@
 //! sum to `|D_final|` exactly. The share of `delta` is what reaches the output directly, the rest is what
 //! later attention modules and MLPs make of it.
 
-use rote_model::Matrix;
-
+use crate::intervened::Intervened;
 use crate::linear::dot;
 use crate::trace::Trace;
 
@@ -20,24 +19,24 @@ pub(crate) struct Shares {
     pub mlp: f64,
 }
 
-/// Shares per token. `attn_first`: the first changed module of `changed.from` is its attention, not its MLP.
-pub(crate) fn shares(plain: &Trace, changed: &Trace, attn_first: bool) -> Vec<Shares> {
-    let n = plain.last.rows;
+/// Shares per token. `attn_first`: the first changed module of the run is an attention, not an MLP.
+pub(crate) fn shares(plain: &Trace, run: &Intervened, attn_first: bool) -> Vec<Shares> {
+    let (n, d) = (plain.last.rows, plain.last.cols);
     (0..n)
         .map(|i| {
-            let row = |a: &Matrix<f64>, b: &Matrix<f64>| -> Vec<f64> {
-                a.row(i).iter().zip(b.row(i)).map(|(a, b)| b - a).collect()
-            };
-            let total = row(&plain.last, &changed.last);
+            let pairs = run.last.row(i).iter().zip(plain.last.row(i));
+            let total: Vec<f64> = pairs.map(|(after, before)| after - before).collect();
             let square = dot(&total, &total);
             let mut shares = Shares::default();
             if square == 0.0 {
                 return shares;
             }
-            for at in 0..changed.attn.len() {
-                let block = at + changed.from - plain.from;
-                let attn = dot(&row(&plain.attn[block], &changed.attn[at]), &total) / square;
-                let mlp = dot(&row(&plain.mlp[block], &changed.mlp[at]), &total) / square;
+            let share = |moved: &[f64]| match moved {
+                [] => 0.0,
+                moved => dot(&moved[i * d..(i + 1) * d], &total) / square,
+            };
+            for (at, (attn, mlp)) in run.attn.iter().zip(&run.mlp).enumerate() {
+                let (attn, mlp) = (share(attn), share(mlp));
                 match (at, attn_first) {
                     (0, true) => (shares.direct, shares.mlp) = (attn, mlp),
                     (0, false) => (shares.attn, shares.direct) = (attn, mlp),

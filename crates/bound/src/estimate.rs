@@ -8,9 +8,9 @@
 use rote_model::{Matrix, Spec};
 
 use crate::constants::{AttnConstants, BlockConstants, Constants, Folded};
-use crate::local::displacement;
+use crate::local::Moves;
 use crate::mlp_constants::{Form, MlpConstants};
-use crate::plan::{AttnPlan, Plan};
+use crate::plan::Plan;
 use crate::point::{AttnPoint, BlockPoint, MlpPoint, Normed};
 use crate::rotary::Turn;
 
@@ -18,23 +18,21 @@ use crate::rotary::Turn;
 pub(crate) fn linear_estimates(
     constants: &Constants,
     points: &[BlockPoint],
-    plans: &[&Plan],
+    plans: &[(&Plan, &Moves)],
 ) -> Vec<Vec<f64>> {
-    debug_assert!(plans.is_sorted_by_key(|plan| plan.first));
+    debug_assert!(plans.is_sorted_by_key(|(plan, _)| plan.first));
     let spec = &constants.spec;
     let (n, d) = (points[0].state.len(), spec.d_model);
     let turn = Turn::new(spec, n);
     let mut dx = Rows::zeros(plans.len() * n, d);
-    let before = |block: usize| plans.iter().filter(|plan| plan.first < block).count();
-    for (block, point) in points.iter().enumerate().skip(plans.first().map_or(0, |plan| plan.first)) {
+    let before = |block: usize| plans.iter().filter(|(plan, _)| plan.first < block).count();
+    for (block, point) in points.iter().enumerate().skip(plans.first().map_or(0, |(plan, _)| plan.first)) {
         let BlockConstants { attn, mlp, .. } = &constants.blocks[block];
         let (older, active) = (before(block), before(block + 1));
         let mut middle = dx.top(active * n);
-        for (at, plan) in plans[..active].iter().enumerate() {
-            let change = &plan.blocks[block].attn;
-            if !matches!(change, AttnPlan::Keep) {
-                let moved = displacement(spec, attn, change, &point.attn);
-                middle.add(at * n, moved.data.iter().map(|&x| x as f32));
+        for (at, (_, moves)) in plans[..active].iter().enumerate() {
+            if let Some(moved) = moves.at(block) {
+                middle.add(at * n, moved.delta.data.iter().map(|&x| x as f32));
             }
         }
         if older > 0 {
@@ -45,7 +43,7 @@ pub(crate) fn linear_estimates(
         let read = if constants.sequential() { &middle } else { &dx.top(active * n) };
         let reaction = through_mlp(mlp, &point.mlp, &normed(&point.before_mlp, read, spec));
         middle.add(0, reaction.data.into_iter());
-        for (at, plan) in plans[..active].iter().enumerate() {
+        for (at, (plan, _)) in plans[..active].iter().enumerate() {
             if plan.blocks[block].mlp_zero {
                 middle.add(at * n, point.mlp.output.data.iter().map(|&x| -x as f32));
             }

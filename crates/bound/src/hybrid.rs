@@ -15,8 +15,8 @@ const DOUBLINGS: usize = 12;
 /// The least of these bounds on `|diag(v) W^T|`, from `v_k`, `|w_k|` and `|W|`. Any `T` is valid, so classes
 /// instead of an order cost at most the width of one (1.6 % of the bound) and spare the sorting.
 pub fn hybrid(v: impl Iterator<Item = f64>, columns: &[f64], spectral: f64) -> f64 {
-    let mut pairs: Vec<(f64, f64)> = v.zip(columns).map(|(v, w)| (v * v, v * v * w * w)).collect();
     let square = spectral * spectral;
+    let mut pairs: Vec<(f64, f64)> = v.zip(columns).map(|(v, w)| (v * v, v * v * w * w)).collect();
     if pairs.len() > SORTED {
         return by_classes(&pairs, square);
     }

@@ -69,7 +69,21 @@
 //! metric, for L7; Hoeffding's lemma; Badoiu and Clarkson, enclosing balls; Higham, and Rump (2006), Cholesky as
 //! proof of definiteness. The intervention and the question: Menta, Agrawal, Agarwal (NAACL 2025).
 //!
-//! Deliberately absent: f32, post-norm models, `attn.mean`, free-running text.
+//! # A constant in attention's place
+//! `attn.mean` puts a given row `c` in the place of every `A_i` (the mean of a block's attention outputs over other
+//! texts; finite, and known before the run), `attn.zero` the row 0. Then `delta_i = c - A_i`, an equality; with
+//! activations `|delta_i| <= |c - a_0| + sum_h |(o_i^h - b~_V^h) W_O^h|`, as `A_i - a_0` is that sum over heads;
+//! from the weights alone `|delta_i| <= |c - a_0| + B_A`. As `A~_i = c` whatever goes in, `|c - A_i|` takes C's
+//! place in E, whatever `rho`. B1 does not hold: token 0 moves too.
+//!
+//! # Why post-norm models are refused
+//! There `x' = N(x + A(x))`: the module reads `x`, a norm's output with gain and bias, not `u`. L1 and C, D carry
+//! over with `W` in the place of the folded `W~` and `|x| <= sqrt(d) max|G| + |beta|`; but the first block reads the
+//! embedding, which no norm bounds, the caps `B_A`, `B_M` and the constants of L3, L6, L8 are those of folded
+//! matrices, and K is no sum, as norms stand between the parts. That is a second set of constants and of rows,
+//! which is not there; without it a number would not be proven, so these models are refused by name.
+//!
+//! Deliberately absent: f32, post-norm models, free-running text.
 
 mod activation;
 mod attention;
@@ -81,6 +95,7 @@ mod estimate;
 mod head_sets;
 mod head_sum;
 mod hybrid;
+mod intervened;
 mod known;
 mod linear;
 mod local;
@@ -89,8 +104,10 @@ mod mlp_constants;
 mod norm_step;
 mod plan;
 mod point;
+mod readout;
 mod request;
 mod rotary;
+mod rows;
 #[cfg(test)]
 mod sampled;
 mod softmax;

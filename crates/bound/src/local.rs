@@ -6,19 +6,17 @@
 //! A3 `sum_h (1 - P_ii) max_j e_ij`; and `|u_j - u_i| <= 2 sqrt(d)` with lemma L3 gives A4. A5 bounds the
 //! identity part by its single operator and the mixed part by L3; it needs the weights alone.
 
+use std::collections::BTreeMap;
+
 use rote_model::{Matrix, Spec};
 
-use crate::constants::AttnConstants;
-use crate::linear::{UNIT, accumulate, norm, row_norms, view};
-use crate::plan::{AttnPlan, HeadPlan};
-use crate::point::AttnPoint;
+use crate::constants::{AttnConstants, Constants};
+use crate::linear::{UNIT, accumulate, distance, norm, product, row_norms, view};
+use crate::plan::{AttnPlan, HeadPlan, Plan};
+use crate::point::{AttnPoint, BlockPoint};
 
 /// Upper bounds on `|delta_i|`, each per token.
 pub(crate) struct Local {
-    /// A0, exact.
-    pub exact: Vec<f64>,
-    /// What A0 and the model's own difference can be off by.
-    pub slack: Vec<f64>,
     /// A1.
     pub heads: Vec<f64>,
     /// A2; of bypasses only, like A3 and A4.
@@ -70,14 +68,73 @@ pub(crate) fn displacement(
     let mut sum = Matrix::new(n, spec.d_model, vec![0.0; n * spec.d_model]);
     match plan {
         AttnPlan::Keep => {}
-        AttnPlan::Zero => {
-            sum.data.iter_mut().zip(&point.output.data).for_each(|(sum, output)| *sum = -output);
+        AttnPlan::Constant(row) => {
+            let rows =
+                sum.data.chunks_exact_mut(spec.d_model).zip(point.output.data.chunks_exact(spec.d_model));
+            for (sum, output) in rows {
+                sum.iter_mut().zip(output).zip(row).for_each(|((sum, output), row)| *sum = row - output);
+            }
         }
         AttnPlan::Heads(plan) => {
             for part in head_displacements(spec, c, plan, point) {
                 sum.data.iter_mut().zip(&part.data).for_each(|(sum, part)| *sum += part);
             }
         }
+    }
+    sum
+}
+
+/// What one intervention displaces where it changes attention, at unchanged inputs; worked out once for all that
+/// asks for it.
+pub(crate) struct Moves {
+    blocks: BTreeMap<usize, Moved>,
+}
+
+/// One block's.
+pub(crate) struct Moved {
+    /// `delta`, `[n, d]`.
+    pub delta: Matrix<f64>,
+    /// `|delta_i|` with what it can be off by.
+    pub length: Vec<f64>,
+    /// What it can be off by.
+    pub slack: Vec<f64>,
+}
+
+impl Moves {
+    pub(crate) fn new(constants: &Constants, points: &[BlockPoint], plan: &Plan) -> Moves {
+        let spec = &constants.spec;
+        let changed = plan.blocks.iter().enumerate().filter(|(_, plan)| !matches!(plan.attn, AttnPlan::Keep));
+        let blocks = changed.map(|(block, plan)| {
+            let (c, point) = (&constants.blocks[block].attn, &points[block].attn);
+            let delta = displacement(spec, c, &plan.attn, point);
+            let slack = rounding(spec, c, point);
+            let length = row_norms(&delta).iter().zip(&slack).map(|(delta, slack)| delta + slack).collect();
+            (block, Moved { delta, length, slack })
+        });
+        Moves { blocks: blocks.collect() }
+    }
+
+    /// Of a block whose attention is changed.
+    pub(crate) fn at(&self, block: usize) -> Option<&Moved> {
+        self.blocks.get(&block)
+    }
+}
+
+/// A1 where a constant row `c` takes the output's place: `delta_i = c - A_i`, and `A_i - a_0` is the sum of
+/// `(o_i^h - b~_V^h) W_O^h`; so `|delta_i| <= |c - a_0| + sum_h |(o_i^h - b~_V^h) W_O^h|`.
+pub(crate) fn constant_by_heads(spec: &Spec, c: &AttnConstants, row: &[f64], point: &AttnPoint) -> Vec<f64> {
+    let n = point.output.rows;
+    let mut sum = vec![distance(row, &c.constant); n];
+    let group = spec.n_heads / spec.n_kv_heads;
+    for (head, of_head) in point.heads.iter().enumerate() {
+        let mut mixed = of_head.mixed.clone();
+        let bias = &c.value.bias[head / group * spec.d_head..][..spec.d_head];
+        for row in mixed.data.chunks_exact_mut(spec.d_head) {
+            row.iter_mut().zip(bias).for_each(|(o, bias)| *o -= bias);
+        }
+        let weights = view(&c.out).cols(head * spec.d_head, spec.d_head).transposed();
+        let lengths = row_norms(&product(view(&mixed), weights));
+        sum.iter_mut().zip(lengths).for_each(|(sum, length)| *sum += length);
     }
     sum
 }
@@ -91,17 +148,20 @@ pub(crate) fn rounding(spec: &Spec, c: &AttnConstants, point: &AttnPoint) -> Vec
     (0..n).map(|i| if i == 0 { 0.0 } else { cancelled } + 1e-12 * norm(point.output.row(i))).collect()
 }
 
-/// A0 to A4 for a change of heads.
-pub(crate) fn local(spec: &Spec, c: &AttnConstants, plan: &HeadPlan, point: &AttnPoint) -> Local {
+/// A1 to A4 for a change of heads, from what each head displaces.
+pub(crate) fn local(
+    spec: &Spec,
+    c: &AttnConstants,
+    plan: &HeadPlan,
+    point: &AttnPoint,
+    heads: &[Matrix<f64>],
+) -> Local {
     let n = point.output.rows;
-    let heads = head_displacements(spec, c, plan, point);
-    let exact = row_norms(&displacement(spec, c, &AttnPlan::Heads(plan.clone()), point));
     let mut sum = vec![0.0; n];
-    for head in &heads {
+    for head in heads {
         sum.iter_mut().zip(row_norms(head)).for_each(|(sum, norm)| *sum += norm);
     }
-    let mut bounds =
-        Local { exact, slack: rounding(spec, c, point), heads: sum, spread: None, farthest: None, row: None };
+    let mut bounds = Local { heads: sum, spread: None, farthest: None, row: None };
     if !plan.zeroes_any() {
         let far = 2.0 * (spec.d_model as f64).sqrt();
         let (mut spread, mut farthest, mut row) = (vec![0.0; n], vec![0.0; n], vec![0.0; n]);
@@ -123,7 +183,8 @@ pub(crate) fn local(spec: &Spec, c: &AttnConstants, plan: &HeadPlan, point: &Att
     bounds
 }
 
-/// A5, and the same for zeroed heads or modules: from the weights alone. `same_inputs`: nothing before this
+/// A5, and the same for zeroed heads and for modules whose output becomes a constant row `c`, where `|c - A_i| <=
+/// |c - a_0| + B_A`: from the weights alone. `same_inputs`: nothing before this
 /// block differs, so that heads that keep their weights keep their output.
 pub(crate) fn from_weights(spec: &Spec, c: &AttnConstants, plan: &AttnPlan, same_inputs: bool) -> f64 {
     let root = (spec.d_model as f64).sqrt();
@@ -135,7 +196,7 @@ pub(crate) fn from_weights(spec: &Spec, c: &AttnConstants, plan: &AttnPlan, same
                 2.0 * c.reach
             }
         }
-        AttnPlan::Zero => norm(&c.constant) + c.reach,
+        AttnPlan::Constant(row) => distance(row, &c.constant) + c.reach,
         AttnPlan::Heads(plan) => {
             let kept = if same_inputs { 0.0 } else { 2.0 * root };
             let with = |identity: f64| -> f64 {

@@ -9,7 +9,7 @@
 
 use rote_model::Activation;
 
-use crate::activation::{Curve, Interval, steepness};
+use crate::activation::{Curve, steepness};
 use crate::hybrid::hybrid;
 use crate::linear::norm;
 use crate::mlp_constants::{Form, MlpConstants};
@@ -37,8 +37,7 @@ fn any_step(c: &MlpConstants, point: &MlpPoint, i: usize, r: f64, length: f64) -
         return cap;
     }
     let curve = Curve::of(c.act);
-    let moves: Vec<Interval> =
-        a.iter().zip(act).zip(&c.columns).map(|((&a, &value), &w)| curve.interval(a, value, w * r)).collect();
+    let moves = Moves::new(&curve, a, act, &c.columns, r);
     let best = match (&c.form, &point.v) {
         (Form::Gated { up_columns, up_norm, bilinear, .. }, Some(v)) => {
             let gated = Gated { c, a, act, v: v.row(i), moves: &moves, up_columns, up_norm: *up_norm };
@@ -52,6 +51,23 @@ fn any_step(c: &MlpConstants, point: &MlpPoint, i: usize, r: f64, length: f64) -
         (Form::Gated { .. }, None) => f64::INFINITY,
     };
     best.min(cap)
+}
+
+/// What every neuron can do.
+struct Moves {
+    ranges: Vec<f64>,
+    slopes: Vec<f64>,
+    tilts: Vec<f64>,
+}
+
+impl Moves {
+    fn new(curve: &Curve, a: &[f64], act: &[f64], columns: &[f64], r: f64) -> Moves {
+        let zeros = || vec![0.0; a.len()];
+        let mut moves = Moves { ranges: zeros(), slopes: zeros(), tilts: zeros() };
+        let out = (&mut moves.ranges[..], &mut moves.slopes[..], &mut moves.tilts[..]);
+        crate::wide::intervals(out, curve, a, act, columns, r);
+        moves
+    }
 }
 
 /// What no candidate of [`plain`] can be below.
@@ -78,19 +94,17 @@ fn at_least(c: &MlpConstants, a: &[f64], act: &[f64], r: f64) -> AtLeast {
 }
 
 /// The least of the three candidates; those that cannot be below `best` are not worked out.
-fn plain(c: &MlpConstants, moves: &[Interval], through: f64, r: f64, least: &AtLeast, best: f64) -> f64 {
-    let hybrid =
-        |v: fn(&Interval) -> f64| c.down_norm * hybrid(moves.iter().map(v), &c.columns, c.first_norm) * r;
+fn plain(c: &MlpConstants, moves: &Moves, through: f64, r: f64, least: &AtLeast, best: f64) -> f64 {
+    let hybrid = |v: &[f64]| c.down_norm * hybrid(v.iter().copied(), &c.columns, c.first_norm) * r;
     let mut best = best;
     if least.ranges < best {
-        let ranges: Vec<f64> = moves.iter().map(|interval| interval.range).collect();
-        best = best.min(c.down_norm * norm(&ranges));
+        best = best.min(c.down_norm * norm(&moves.ranges));
     }
     if through * r / 2.0 + least.tilts < best {
-        best = best.min(through * r / 2.0 + hybrid(|interval| interval.tilt));
+        best = best.min(through * r / 2.0 + hybrid(&moves.tilts));
     }
     if least.slopes < best {
-        best = best.min(hybrid(|interval| interval.slope));
+        best = best.min(hybrid(&moves.slopes));
     }
     best
 }
@@ -101,21 +115,21 @@ struct Gated<'a> {
     a: &'a [f64],
     act: &'a [f64],
     v: &'a [f64],
-    moves: &'a [Interval],
+    moves: &'a Moves,
     up_columns: &'a [f64],
     up_norm: f64,
 }
 
 impl Gated<'_> {
     fn products(&self, r: f64) -> f64 {
-        let neurons = || self.moves.iter().zip(self.v).zip(self.act).zip(self.up_columns);
-        let each: Vec<f64> = neurons()
-            .map(|(((interval, v), act), w)| interval.range * v.abs() + (act.abs() + interval.range) * w * r)
+        let ranges = || self.moves.ranges.iter().zip(self.act);
+        let each: Vec<f64> = ranges()
+            .zip(self.v.iter().zip(self.up_columns))
+            .map(|((range, act), (v, w))| range * v.abs() + (act.abs() + range) * w * r)
             .collect();
-        let by_gate =
-            hybrid(neurons().map(|(((i, v), _), _)| i.slope * v.abs()), &self.c.columns, self.c.first_norm);
-        let by_up =
-            hybrid(neurons().map(|(((i, _), act), _)| act.abs() + i.range), self.up_columns, self.up_norm);
+        let slopes = self.moves.slopes.iter().zip(self.v).map(|(slope, v)| slope * v.abs());
+        let by_gate = hybrid(slopes, &self.c.columns, self.c.first_norm);
+        let by_up = hybrid(ranges().map(|(range, act)| act.abs() + range), self.up_columns, self.up_norm);
         self.c.down_norm * norm(&each).min((by_gate + by_up) * r)
     }
 

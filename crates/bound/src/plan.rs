@@ -14,8 +14,8 @@ use crate::linear::{norm, product, view};
 pub(crate) enum AttnPlan {
     /// Nothing.
     Keep,
-    /// Its output is zero, bias and all.
-    Zero,
+    /// Its output is this row for every token, bias and all: zeros, or a mean over other texts.
+    Constant(Vec<f64>),
     /// Head by head.
     Heads(HeadPlan),
 }
@@ -90,7 +90,12 @@ impl HeadPlan {
 }
 
 impl Plan {
-    pub(crate) fn new(constants: &Constants, change: &Intervention) -> Result<Plan> {
+    /// `means`: of each block's attention output, for `attn.mean`.
+    pub(crate) fn new(
+        constants: &Constants,
+        change: &Intervention,
+        means: Option<&[Vec<f64>]>,
+    ) -> Result<Plan> {
         let spec = &constants.spec;
         let mut blocks = Vec::with_capacity(spec.n_blocks);
         let mut only_identity = true;
@@ -100,22 +105,16 @@ impl Plan {
             };
             let attn = match resolved.attn {
                 AttnChange::None => AttnPlan::Keep,
-                AttnChange::Zero => AttnPlan::Zero,
+                AttnChange::Zero => AttnPlan::Constant(vec![0.0; spec.d_model]),
                 AttnChange::Identity => heads(&vec![Some(Action::Identity); spec.n_heads]),
                 AttnChange::Heads(map) => heads(&map),
-                AttnChange::Mean => {
-                    return Err(Misfit(format!(
-                        "`{change}`: no bound is stated for attn.mean, whose output depends on other texts; \
-                         bound attn.identity, attn.zero or mlp.zero"
-                    ))
-                    .into());
-                }
+                AttnChange::Mean => AttnPlan::Constant(mean(means, index, spec.d_model, change)?),
             };
             let mlp_zero = resolved.mlp == MlpChange::Zero;
             only_identity &= !mlp_zero
                 && match &attn {
                     AttnPlan::Keep => true,
-                    AttnPlan::Zero => false,
+                    AttnPlan::Constant(_) => false,
                     AttnPlan::Heads(plan) => !plan.zeroes_any(),
                 };
             blocks.push(BlockPlan { attn, mlp_zero });
@@ -125,4 +124,18 @@ impl Plan {
         };
         Ok(Plan { name: change.to_string(), first, blocks, only_identity })
     }
+}
+
+/// What `attn.mean` puts in the place of a block's attention.
+fn mean(means: Option<&[Vec<f64>]>, block: usize, d: usize, change: &Intervention) -> Result<Vec<f64>> {
+    let Some(means) = means else {
+        let message = format!("`{change}` needs the means of attention outputs: give --reference");
+        return Err(Misfit(message).into());
+    };
+    let mean = &means[block];
+    if mean.len() != d || mean.iter().any(|value| !value.is_finite()) {
+        let message = format!("`{change}`: the mean of block {block} is no finite row of {d}");
+        return Err(Misfit(message).into());
+    }
+    Ok(mean.clone())
 }

@@ -134,6 +134,8 @@ pub(crate) struct MlpPoint {
 pub(crate) struct BlockPoint {
     /// `|x_i|` at its input.
     pub state: Vec<f64>,
+    /// `|x_i| + |A_i| + |M_i|`.
+    pub size: Vec<f64>,
     pub before_attn: Normed,
     pub before_mlp: Normed,
     pub attn: AttnPoint,
@@ -153,10 +155,15 @@ impl BlockPoint {
         let BlockConstants { attn, mlp, window } = &constants.blocks[block];
         let before_attn = Normed::new(input, spec.norm, spec.eps);
         let before_mlp = Normed::new(middle.unwrap_or(input), spec.norm, spec.eps);
+        let attn = AttnPoint::new(spec, attn, *window, turn, &before_attn);
+        let mlp = MlpPoint::new(mlp, &before_mlp);
+        let state = row_norms(input);
+        let modules = |i: usize| norm(attn.output.row(i)) + mlp.size(i);
         BlockPoint {
-            state: row_norms(input),
-            attn: AttnPoint::new(spec, attn, *window, turn, &before_attn),
-            mlp: MlpPoint::new(mlp, &before_mlp),
+            size: state.iter().enumerate().map(|(i, state)| state + modules(i)).collect(),
+            state,
+            attn,
+            mlp,
             before_attn,
             before_mlp,
         }
@@ -297,22 +304,20 @@ impl Part<'_> {
         let means = product(view(weights), view(&self.k));
         let means = Turned::new(&means, &c.query_cover[head], turn);
         for i in 0..n {
-            let from = self.first[i];
             // (k_j - kap_i) R_i^T L for all j that i sees.
-            let rows = keys.rows(i, from, i + 1);
-            let mean = means.rows(i, i, i + 1);
-            for (j, row) in (from..=i).zip(rows.data.chunks_exact(rows.cols)) {
-                of_query.data[i * n + j] = scale * distance(row, &mean.data);
-            }
+            let from = self.first[i];
+            let mean = means.row(i);
+            keys.lengths(i, from, &mean, &mut of_query.data[i * n + from..=i * n + i]);
         }
+        let none = vec![0.0; queries.cover.cols];
+        let mut lengths = vec![0.0; n];
         for j in 0..n {
             // q_i R_j^T L for all i that see j.
             let end = (j..n).find(|&i| self.first[i] > j).unwrap_or(n);
-            let rows = queries.rows(j, j, end);
-            for (i, row) in (j..end).zip(rows.data.chunks_exact(rows.cols)) {
-                of_key.data[i * n + j] = scale * norm(row);
-            }
+            queries.lengths(j, j, &none, &mut lengths[j..end]);
+            (j..end).for_each(|i| of_key.data[i * n + j] = lengths[i]);
         }
+        of_query.data.iter_mut().chain(&mut of_key.data).for_each(|x| *x *= scale);
         let of_both = scale * c.query_norm[head] * c.key_norm[kv] * turn.stretch * turn.stretch;
         Scores::Linear { of_query, of_key, of_both }
     }
@@ -396,19 +401,30 @@ impl<'a> Turned<'a> {
         Turned { turning, still, cover, turn }
     }
 
-    /// `y R_p^T L` of rows `from .. end`.
-    fn rows(&self, position: usize, from: usize, end: usize) -> Matrix<f64> {
-        let (count, width) = (end - from, self.cover.cols);
-        let mut rows = Matrix::new(count, width, self.still.data[from * width..end * width].to_vec());
-        if self.turning.cols > 0 {
-            // R_p^T L: its rows turn into each other.
-            let turns = self.turning.cols;
-            let mut cover = self.cover.data[..turns * width].to_vec();
-            self.turn.rows(&mut cover, width, position);
-            let turning = &self.turning.data[from * turns..end * turns];
-            crate::wide::add_products(&mut rows.data, turning, &cover, turns, width);
+    /// `R_p^T L` of the dimensions that turn: its rows turn into each other.
+    fn cover_at(&self, position: usize) -> Vec<f64> {
+        let width = self.cover.cols;
+        let mut cover = self.cover.data[..self.turning.cols * width].to_vec();
+        self.turn.rows(&mut cover, width, position);
+        cover
+    }
+
+    /// `y R_p^T L` of the row at `position`.
+    fn row(&self, position: usize) -> Vec<f64> {
+        let (width, cover) = (self.cover.cols, self.cover_at(position));
+        let mut row = self.still.row(position).to_vec();
+        for (y, cover) in self.turning.row(position).iter().zip(cover.chunks_exact(width)) {
+            row.iter_mut().zip(cover).for_each(|(row, cover)| *row += y * cover);
         }
-        rows
+        row
+    }
+
+    /// `|y R_p^T L - centre|` of the rows from `from` on, as many as there is place for.
+    fn lengths(&self, position: usize, from: usize, centre: &[f64], out: &mut [f64]) {
+        let (width, turns, end) = (self.cover.cols, self.turning.cols, from + out.len());
+        let turning = &self.turning.data[from * turns..end * turns];
+        let still = &self.still.data[from * width..end * width];
+        crate::wide::lengths_from(out, turning, &self.cover_at(position), still, centre);
     }
 }
 

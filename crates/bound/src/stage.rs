@@ -5,15 +5,16 @@ use std::sync::Arc;
 
 use anyhow::{Context as _, Result, ensure};
 use clap::Args;
+use rayon::prelude::*;
 use rote_artifact::tables::{Bound as BoundRow, Constant, Ratio, Reach, Request};
 use rote_artifact::{Misfit, TableWriter, join, read};
-use rote_engine::{check_tokens, load_subject, multiply_adds};
+use rote_engine::{attention_means, check_tokens, load_subject, multiply_adds};
 use rote_plan::unfold;
 use rote_stage::{Context, Output, Stage, Work};
 use rote_store::{Manifest, Subject};
 use serde::Serialize;
 
-use crate::{Bounds, Constants, Depth, Known, Summary, judge};
+use crate::{Bounds, Constants, Depth, Known, Rows, Summary, judge};
 
 /// A bound costs about as much as so many passes of the same length in 32 bits: two in 64 bits, and the norms of what lies
 /// between.
@@ -34,6 +35,9 @@ pub struct Inputs {
     /// Norms of this model's weights, from an earlier run without --requests
     #[arg(long, value_name = "CONSTANT")]
     constants: Option<PathBuf>,
+    /// Activations (attn_out of every block) whose means attn.mean puts in attention's place
+    #[arg(long, value_name = "ACTIVATION")]
+    reference: Option<PathBuf>,
 }
 
 /// What can change a result.
@@ -95,7 +99,8 @@ impl Stage for Bound {
         };
         let changes = unfold(&params.change, model.spec.n_blocks)?;
         let depth = Depth { every_block: params.every_block, lookahead: params.lookahead };
-        let bounds = Bounds::with(Arc::new(model), constants, &changes, depth)?;
+        let means = inputs.reference.as_deref().map(|folder| attention_means::<f64>(folder, &model.spec));
+        let bounds = Bounds::with(Arc::new(model), constants, &changes, means.transpose()?, depth)?;
         let names = bounds.changes();
         ensure!(!names.is_empty(), "no intervention to bound: --change names only `none`");
 
@@ -116,35 +121,42 @@ impl Stage for Bound {
         let mut ratios = context.is_shard().then(|| TableWriter::<Ratio>::new(output));
         let mut summaries: Vec<Summary> = names.iter().map(|_| Summary::default()).collect();
         let meter = context.meter("requests", chosen.len() as u64);
-        for request in chosen {
-            let mut tokens = request.context.clone();
-            tokens.extend(&request.continuation);
-            tokens.truncate(params.tokens.max(1));
-            if tokens.is_empty() {
-                continue;
-            }
-            let of_changes = bounds
-                .request(request.request, &tokens)
-                .with_context(|| format!("bounding request {}", request.request))?;
-            for ((name, summary), of_change) in names.iter().zip(&mut summaries).zip(of_changes) {
-                for row in &of_change.bounds {
-                    match &mut ratios {
-                        Some(ratios) => ratios.extend([judge(name, row)])?,
-                        None => summary.add_row(row),
+        let tokens = |request: &Request| -> Vec<u32> {
+            let tokens = request.context.iter().chain(&request.continuation);
+            tokens.take(params.tokens.max(1)).copied().collect()
+        };
+        // As many requests at once as there are threads; their rows in order.
+        for requests in chosen.chunks(rayon::current_num_threads()) {
+            let found: Vec<Result<Vec<Rows>>> = requests
+                .par_iter()
+                .map(|request| match &tokens(request)[..] {
+                    [] => Ok(Vec::new()),
+                    tokens => bounds
+                        .request(request.request, tokens)
+                        .with_context(|| format!("bounding request {}", request.request)),
+                })
+                .collect();
+            for (request, of_changes) in requests.iter().zip(found) {
+                for ((name, summary), of_change) in names.iter().zip(&mut summaries).zip(of_changes?) {
+                    for row in &of_change.bounds {
+                        match &mut ratios {
+                            Some(ratios) => ratios.extend([judge(name, row)])?,
+                            None => summary.add_row(row),
+                        }
                     }
+                    rows.extend(of_change.bounds.into_iter().map(|row| BoundRow {
+                        change: name.clone(),
+                        block: row.block,
+                        request: request.request,
+                        position: row.position,
+                        bound: row.bound.into_owned(),
+                        value: row.value,
+                        measured: row.measured,
+                    }))?;
+                    reach.extend(of_change.reach)?;
                 }
-                rows.extend(of_change.bounds.into_iter().map(|row| BoundRow {
-                    change: name.clone(),
-                    block: row.block,
-                    request: request.request,
-                    position: row.position,
-                    bound: row.bound.into_owned(),
-                    value: row.value,
-                    measured: row.measured,
-                }))?;
-                reach.extend(of_change.reach)?;
+                meter.add(1);
             }
-            meter.add(1);
         }
         rows.finish()?;
         reach.finish()?;

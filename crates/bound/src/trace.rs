@@ -5,10 +5,8 @@ use anyhow::Result;
 use rote_model::{Matrix, Model, Residual, Row, State, Tap, Workspace};
 use rote_plan::{BlockChange, Hook};
 
-/// Residual states and module outputs of one sequence, each `[n, d]`, from block `from` on.
+/// Residual states and module outputs of one sequence in the model as it is, each `[n, d]`.
 pub(crate) struct Trace {
-    /// First block that was run.
-    pub from: usize,
     /// At each block's input.
     pub input: Vec<Matrix<f64>>,
     pub attn: Vec<Matrix<f64>>,
@@ -21,40 +19,23 @@ pub(crate) struct Trace {
 
 impl Trace {
     /// Runs all blocks on `tokens`.
-    pub(crate) fn of(model: &Model<f64>, tokens: &[u32], change: &[BlockChange]) -> Result<Trace> {
-        let x = model.embed(&[(tokens, 0)])?;
-        Trace::run(model, 0, x, tokens.len(), change)
-    }
-
-    /// Runs blocks `from ..` on the states at this trace's input of `from`: below the first changed block
-    /// nothing differs.
-    pub(crate) fn changed(&self, model: &Model<f64>, from: usize, change: &[BlockChange]) -> Result<Trace> {
-        let input = &self.input[from - self.from];
-        Trace::run(model, from, input.data.clone(), input.rows, change)
-    }
-
-    fn run(
-        model: &Model<f64>,
-        from: usize,
-        mut x: Vec<f64>,
-        n: usize,
-        change: &[BlockChange],
-    ) -> Result<Trace> {
-        let mut state = State::new(&model.spec, n, false);
-        let mut rows = [Row { new: n, state: &mut state, change, means: None }];
+    pub(crate) fn of(model: &Model<f64>, tokens: &[u32]) -> Result<Trace> {
+        let mut x = model.embed(&[(tokens, 0)])?;
+        let change = vec![BlockChange::default(); model.spec.n_blocks];
+        let mut state = State::new(&model.spec, tokens.len(), false);
+        let mut rows = [Row { new: tokens.len(), state: &mut state, change: &change, means: None }];
         let mut seen = Seen::default();
         let mut work = Workspace::default();
-        model.run(from..model.spec.n_blocks, &mut x, &mut rows, &mut work, &mut seen)?;
-        let d = model.spec.d_model;
+        model.run(0..model.spec.n_blocks, &mut x, &mut rows, &mut work, &mut seen)?;
         let parallel = model.spec.residual == Residual::Parallel;
         assert_eq!(seen.middle.is_empty(), parallel, "sequential blocks show the state between modules");
         let Seen { input, attn, middle, mlp } = seen;
-        Ok(Trace { from, input, attn, middle, mlp, last: Matrix::new(n, d, x) })
+        Ok(Trace { input, attn, middle, mlp, last: Matrix::new(tokens.len(), model.spec.d_model, x) })
     }
 
     /// The state at the output of `block`.
     pub(crate) fn output(&self, block: usize) -> &Matrix<f64> {
-        self.input.get(block + 1 - self.from).unwrap_or(&self.last)
+        self.input.get(block + 1).unwrap_or(&self.last)
     }
 }
 

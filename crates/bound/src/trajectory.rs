@@ -10,8 +10,7 @@
 
 use crate::attention::changed_attention_step;
 use crate::constants::Constants;
-use crate::linear::{norm, row_norms};
-use crate::local::{displacement, rounding};
+use crate::local::Moves;
 use crate::mlp::mlp_step;
 use crate::plan::{BlockPlan, Plan};
 use crate::point::BlockPoint;
@@ -24,6 +23,7 @@ pub(crate) fn propagate(
     constants: &Constants,
     points: &[BlockPoint],
     plan: &Plan,
+    moves: &Moves,
     from: usize,
     mut rho: Vec<f64>,
 ) -> Vec<Vec<f64>> {
@@ -36,7 +36,7 @@ pub(crate) fn propagate(
     (from..points.len())
         .map(|block| {
             first += margin(&points[block], 0);
-            rho = step(constants, block, &points[block], &plan.blocks[block], &rho);
+            rho = step(constants, block, &points[block], &plan.blocks[block], moves, &rho);
             if plan.only_identity {
                 rho[0] = first;
             }
@@ -45,14 +45,19 @@ pub(crate) fn propagate(
         .collect()
 }
 
-fn step(constants: &Constants, block: usize, point: &BlockPoint, plan: &BlockPlan, rho: &[f64]) -> Vec<f64> {
+fn step(
+    constants: &Constants,
+    block: usize,
+    point: &BlockPoint,
+    plan: &BlockPlan,
+    moves: &Moves,
+    rho: &[f64],
+) -> Vec<f64> {
     let spec = &constants.spec;
     let (attn, mlp) = (&constants.blocks[block].attn, &constants.blocks[block].mlp);
     let r = point.before_attn.steps(rho);
-    let delta = row_norms(&displacement(spec, attn, &plan.attn, &point.attn));
-    let delta: Vec<f64> =
-        delta.iter().zip(rounding(spec, attn, &point.attn)).map(|(delta, slack)| delta + slack).collect();
-    let moved = changed_attention_step(spec, attn, &plan.attn, &point.attn, &delta, &r);
+    let delta = moves.at(block).map(|moved| &moved.length[..]);
+    let moved = changed_attention_step(spec, attn, &plan.attn, &point.attn, delta.unwrap_or_default(), &r);
     let middle: Vec<f64> = rho.iter().zip(&moved).map(|(rho, moved)| (rho + moved) * INFLATE).collect();
     // A parallel block's MLP reads the block's input.
     let r = point.before_mlp.steps(if constants.sequential() { &middle } else { rho });
@@ -71,5 +76,5 @@ fn step(constants: &Constants, block: usize, point: &BlockPoint, plan: &BlockPla
 /// What rounding of the two f64 runs can add at a block: three orders above what was seen against long
 /// double; a stated margin, not a proof.
 pub(crate) fn margin(point: &BlockPoint, i: usize) -> f64 {
-    1e-12 * (point.state[i] + norm(point.attn.output.row(i)) + point.mlp.size(i))
+    1e-12 * point.size[i]
 }

@@ -3,7 +3,10 @@
 
 use rote_model::{Activation, Real};
 
-/// Compiled twice, with and without AVX2 and fused operations; the processor chooses.
+use crate::activation::{Curve, LANES};
+
+/// Compiled thrice, for any processor and for vectors of 256 and of 512 bits with fused operations; the widest that
+/// the processor has is taken.
 macro_rules! wide {
     ($(#[$meta:meta])* fn $name:ident($($arg:ident: $kind:ty),* $(,)?) $(-> $result:ty)? $body:block) => {
         $(#[$meta])*
@@ -17,6 +20,18 @@ macro_rules! wide {
                 fn fused($($arg: $kind),*) $(-> $result)? {
                     body($($arg),*)
                 }
+                #[target_feature(enable = "avx512f,avx512dq,avx512vl,avx2,fma")]
+                fn widest($($arg: $kind),*) $(-> $result)? {
+                    body($($arg),*)
+                }
+                if is_x86_feature_detected!("avx512f")
+                    && is_x86_feature_detected!("avx512dq")
+                    && is_x86_feature_detected!("avx512vl")
+                    && is_x86_feature_detected!("fma")
+                {
+                    // SAFETY: the processor has what it is compiled for.
+                    return unsafe { widest($($arg),*) };
+                }
                 if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
                     // SAFETY: the processor has what it is compiled for.
                     return unsafe { fused($($arg),*) };
@@ -26,9 +41,6 @@ macro_rules! wide {
         }
     };
 }
-
-/// Lanes of a sum.
-const LANES: usize = 8;
 
 wide! {
 /// `sum_v exp(z_v - top)`.
@@ -73,27 +85,54 @@ fn exp_all(z: &mut [f64], top: f64) {
 }
 
 wide! {
-/// `max |z~ - z|`, `KL(p || p~)` and the total variation, from logits, log-probabilities before, and
-/// `log_sum`, that of the logits after.
-fn compare_logits(before: &[f64], after: &[f64], log_p: &[f64], log_sum: f64) -> (f64, f64, f64) {
+/// `e_v := exp(z_v - top)`; their sum.
+fn exp_into(e: &mut [f64], z: &[f64], top: f64) -> f64 {
+    let mut sums = [0.0; LANES];
+    let whole = z.len() / LANES * LANES;
+    for start in (0..whole).step_by(LANES) {
+        let (e, z) = (&mut e[start..start + LANES], &z[start..start + LANES]);
+        for lane in 0..LANES {
+            e[lane] = Real::exp(z[lane] - top);
+            sums[lane] += e[lane];
+        }
+    }
+    for at in whole..z.len() {
+        e[at] = Real::exp(z[at] - top);
+        sums[at - whole] += e[at];
+    }
+    sums.iter().sum()
+}
+}
+
+wide! {
+/// `max |z~ - z|`, `KL(p || p~)` and the total variation, from logits before and after, probabilities before,
+/// `p~ = e share`, and `shift`: how much more the logarithm of the sum is after.
+fn compare_logits(
+    before: &[f64],
+    after: &[f64],
+    p: &[f64],
+    e: &[f64],
+    share: f64,
+    shift: f64,
+) -> (f64, f64, f64) {
     let (mut most, mut divergence, mut variation) = ([0.0_f64; LANES], [0.0; LANES], [0.0; LANES]);
-    let mut add = |lane: usize, before: f64, after: f64, log_p: f64| {
-        let (log_q, moved) = (after - log_sum, (after - before).abs());
-        let (p, q): (f64, f64) = (Real::exp(log_p), Real::exp(log_q));
-        most[lane] = if moved > most[lane] { moved } else { most[lane] };
-        divergence[lane] += p * (log_p - log_q);
-        variation[lane] += (p - q).abs();
+    let mut add = |lane: usize, before: f64, after: f64, p: f64, e: f64| {
+        let fallen = before - after;
+        most[lane] = if fallen.abs() > most[lane] { fallen.abs() } else { most[lane] };
+        divergence[lane] += p * (fallen + shift);
+        variation[lane] += (p - e * share).abs();
     };
     let whole = before.len() / LANES * LANES;
     for start in (0..whole).step_by(LANES) {
         let cut = start..start + LANES;
-        let (before, after, log_p) = (&before[cut.clone()], &after[cut.clone()], &log_p[cut]);
+        let (before, after) = (&before[cut.clone()], &after[cut.clone()]);
+        let (p, e) = (&p[cut.clone()], &e[cut]);
         for lane in 0..LANES {
-            add(lane, before[lane], after[lane], log_p[lane]);
+            add(lane, before[lane], after[lane], p[lane], e[lane]);
         }
     }
     for at in whole..before.len() {
-        add(at - whole, before[at], after[at], log_p[at]);
+        add(at - whole, before[at], after[at], p[at], e[at]);
     }
     (most.into_iter().fold(0.0, f64::max), divergence.iter().sum(), variation.iter().sum::<f64>() / 2.0)
 }
@@ -127,14 +166,73 @@ fn long_steps(a: &[f64], act: &[f64], w: &[f64], r: f64, steepest: f64, depth: f
 }
 
 wide! {
-/// `out += y m` for each row `y` (`k` long) and row of `out` (`width` long); `m` is `[k, width]`.
-fn add_products(out: &mut [f64], y: &[f64], m: &[f64], k: usize, width: usize) {
-    for (out, y) in out.chunks_exact_mut(width).zip(y.chunks_exact(k)) {
-        for (y, m) in y.iter().zip(m.chunks_exact(width)) {
-            for (out, m) in out.iter_mut().zip(m) {
-                *out += y * m;
+/// `|y m + still - centre|` for each row of `y` (`k` long) and of `still` (as wide as `centre`); `m` is
+/// `[k, width]`.
+fn lengths_from(out: &mut [f64], y: &[f64], m: &[f64], still: &[f64], centre: &[f64]) {
+    const WIDE: usize = 32;
+    let width = centre.len();
+    let k = m.len() / width;
+    let whole = width / WIDE * WIDE;
+    for (at, out) in out.iter_mut().enumerate() {
+        let (y, still) = (&y[at * k..(at + 1) * k], &still[at * width..(at + 1) * width]);
+        let mut squares = [0.0; WIDE];
+        for from in (0..whole).step_by(WIDE) {
+            let mut sums = [0.0; WIDE];
+            for lane in 0..WIDE {
+                sums[lane] = still[from + lane] - centre[from + lane];
+            }
+            for (y, m) in y.iter().zip(m.chunks_exact(width)) {
+                let m: &[f64; WIDE] = m[from..from + WIDE].try_into().expect("a cut of that width");
+                for lane in 0..WIDE {
+                    sums[lane] = y.mul_add(m[lane], sums[lane]);
+                }
+            }
+            for lane in 0..WIDE {
+                squares[lane] = sums[lane].mul_add(sums[lane], squares[lane]);
             }
         }
+        for column in whole..width {
+            let mut sum = still[column] - centre[column];
+            for row in 0..k {
+                sum = y[row].mul_add(m[row * width + column], sum);
+            }
+            squares[column - whole] += sum * sum;
+        }
+        // Halved until one is left: a chain of additions would take longer than all products.
+        let mut half = WIDE / 2;
+        while half > 0 {
+            for lane in 0..half {
+                squares[lane] += squares[lane + half];
+            }
+            half /= 2;
+        }
+        *out = squares[0].sqrt();
+    }
+}
+}
+
+wide! {
+/// What an activation does on `[a_k - w_k r, a_k + w_k r]`, given its values `act_k`: ranges, slopes, tilts.
+fn intervals(
+    out: (&mut [f64], &mut [f64], &mut [f64]),
+    curve: &Curve,
+    a: &[f64],
+    act: &[f64],
+    w: &[f64],
+    r: f64,
+) {
+    for start in (0..a.len()).step_by(LANES) {
+        let count = LANES.min(a.len() - start);
+        let cut = start..start + count;
+        let [mut of_a, mut of_act, mut reach] = [[0.0; LANES]; 3];
+        of_a[..count].copy_from_slice(&a[cut.clone()]);
+        of_act[..count].copy_from_slice(&act[cut.clone()]);
+        reach[..count].copy_from_slice(&w[cut.clone()]);
+        reach.iter_mut().for_each(|w| *w *= r);
+        let [ranges, slopes, tilts] = curve.intervals(of_a, of_act, reach);
+        out.0[cut.clone()].copy_from_slice(&ranges[..count]);
+        out.1[cut.clone()].copy_from_slice(&slopes[..count]);
+        out.2[cut].copy_from_slice(&tilts[..count]);
     }
 }
 }
@@ -195,7 +293,12 @@ mod tests {
             let log = |z: &[f64]| z.iter().map(|z| z.exp()).sum::<f64>().ln();
             assert!((sum_exp(&after, 1.0).ln() + 1.0 - log(&after)).abs() < 1e-13);
             let log_p: Vec<f64> = before.iter().map(|z| z - log(&before)).collect();
-            let (most, divergence, variation) = compare_logits(&before, &after, &log_p, log(&after));
+            let p: Vec<f64> = log_p.iter().map(|p| p.exp()).collect();
+            let mut e = vec![0.0; after.len()];
+            let sum = exp_into(&mut e, &after, 1.0);
+            assert!((sum.ln() + 1.0 - log(&after)).abs() < 1e-13);
+            let shift = log(&after) - log(&before);
+            let (most, divergence, variation) = compare_logits(&before, &after, &p, &e, 1.0 / sum, shift);
             let pairs = || before.iter().zip(&after).zip(&log_p);
             let expected = pairs().map(|((b, a), _)| (a - b).abs()).fold(0.0, f64::max);
             let kl: f64 = pairs().map(|((_, a), p)| p.exp() * (p - (a - log(&after)))).sum();

@@ -15,7 +15,7 @@ use std::sync::Arc;
 
 use models::{Noise, Scale};
 use plain::{Mistake, Plain};
-use rote_bound::{Bounds, Depth, Row};
+use rote_bound::{Bounds, Constants, Depth, Row};
 use rote_model::{Activation, Linear, MlpKind, Model, Panels};
 use rote_plan::{Intervention, unfold};
 
@@ -24,7 +24,9 @@ const DEEP: Depth = Depth { every_block: true, lookahead: 3 };
 
 fn bounds(model: &Model<f64>, changes: &[String]) -> Bounds {
     let changes: Vec<Intervention> = unfold(changes, model.spec.n_blocks).unwrap();
-    Bounds::new(Arc::new(model.clone()), &changes, DEEP).unwrap()
+    let constants = Constants::new(&model.spec, &model.weights).unwrap();
+    let means = models::means(model);
+    Bounds::with(Arc::new(model.clone()), constants, &changes, Some(means), DEEP).unwrap()
 }
 
 /// The rows of one bypass.
@@ -233,6 +235,41 @@ fn every_deliberate_mistake_is_seen() {
     for mistake in mistakes {
         let (difference, _) = worst_difference(mistake, 12, 7);
         assert!(difference > 0.01, "{mistake:?} makes no difference: {difference}");
+    }
+}
+
+/// What `attn.mean` and `attn.zero` displace, from the plain forward pass: the constant less the output; and the
+/// looser forms are no less, and no more than what is known of the constant alone adds.
+#[test]
+fn constants_in_attentions_place_displace_by_their_distance() {
+    let mut noise = Noise(59);
+    for round in 0..24 {
+        let mut model = noise.model(SCALES[round % 4]);
+        for block in &mut model.weights.blocks {
+            (block.q_norm, block.k_norm) = (None, None);
+        }
+        let tokens = noise.tokens(&model, 6);
+        let plain = Plain { model: &model, mistake: Mistake::None };
+        let (blocks, _) = plain.run(&tokens);
+        let block = noise.below(model.spec.n_blocks);
+        let zeros = vec![0.0; model.spec.d_model];
+        let mean = &models::means(&model)[block];
+        for (action, constant) in [("mean", mean), ("zero", &zeros)] {
+            let found = bounds(&model, &[format!("attn.{action}@{block}")]).request(0, &tokens).unwrap();
+            let rows = &found[0].bounds;
+            for i in 0..tokens.len() {
+                let moved: Vec<f64> =
+                    constant.iter().zip(&blocks[block].attn[i]).map(|(c, a)| c - a).collect();
+                let (ours, expected) = (value(rows, "local.exact", block as i32, i), algebra::norm(&moved));
+                assert!(close(ours, expected, 1e-6), "round {round}, attn.{action}, {i}: {ours} {expected}");
+                let (heads, weights) = (
+                    value(rows, "local.heads", block as i32, i),
+                    value(rows, "local.weights", block as i32, i),
+                );
+                assert!(ours <= heads * (1.0 + 1e-6) + 1e-9 && heads.is_finite(), "{ours} {heads}");
+                assert!(ours <= weights * (1.0 + 1e-6) + 1e-9 && weights.is_finite(), "{ours} {weights}");
+            }
+        }
     }
 }
 

@@ -119,7 +119,7 @@ fn what_no_theorem_covers_is_refused_by_name() {
     let out = folder.path().join("out");
     let run = |model: &str, more: &[&str]| bound(model, &out, &[&asked[..], more].concat());
     refused(&run("opt-post", &[]), &out, &["pre-norm", "opt"]);
-    refused(&run("neox-parallel", &["--change", "attn.mean@1"]), &out, &["attn.mean@1", "other texts"]);
+    refused(&run("neox-parallel", &["--change", "attn.mean@1"]), &out, &["attn.mean@1", "--reference"]);
     let norms = folder.path().join("norms");
     done(&bound("neo-local", &norms, &[]));
     let other = ["--constants", norms.to_str().unwrap()];

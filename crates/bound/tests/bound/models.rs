@@ -158,6 +158,14 @@ impl Noise {
             format!("mlp.zero@{block}"),
             format!("attn.identity@{block}:h{head}+mlp.zero@{other}"),
             format!("attn.identity@{block}+attn.zero@{other}"),
+            format!("attn.mean@{block}"),
+            format!("attn.mean@{other}+attn.identity@{block}:h{head}"),
         ]
     }
+}
+
+/// Some row for each block's attention output, `[n_blocks][d]`, as `attn.mean` needs it.
+pub fn means(model: &Model<f64>) -> Vec<Vec<f64>> {
+    let mut noise = Noise(1 + model.spec.d_model as u64);
+    (0..model.spec.n_blocks).map(|_| noise.values(model.spec.d_model, 0.7)).collect()
 }
