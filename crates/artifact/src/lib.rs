@@ -1,7 +1,7 @@
 //! Every table that touches the disk: declared once, written so that the same rows give the same bytes.
 //!
 //! The tables are in [`tables`]; [`read`] and [`TableWriter`] move rows; [`ActivationWriter`] and
-//! [`read_activations`] move vectors; [`join`] puts
+//! [`read_activations`] move vectors; [`read_cells`] gives columns of whatever table; [`join`] puts
 //! parts together. Only this crate knows Arrow and Parquet.
 //!
 //! Deliberately absent: anything that computes.
@@ -9,6 +9,7 @@
 #[macro_use]
 mod table;
 mod activation;
+mod cells;
 mod column;
 mod foreign;
 mod join;
@@ -18,6 +19,7 @@ mod vectors;
 mod write;
 
 pub use activation::{Activation, ActivationKey, ActivationWriter, Store};
+pub use cells::{Cells, NamedCells, columns_of, read_cells, write_cells};
 pub use column::Column;
 pub use foreign::read_records;
 pub use join::{join, join_activations};

@@ -61,6 +61,20 @@ enum Verb {
         #[command(flatten)]
         store: Store,
     },
+    /// Asks the tables of results in SQL, and prints rows; without SQL, says which tables there are
+    Query {
+        /// What to ask, as `rote diff` names it (`NAME=…` where there are several); the SQL comes last
+        #[arg(required = true, value_name = "[NAME=]RESULT|SQL")]
+        words: Vec<String>,
+        /// `table`, `csv` or `parquet`
+        #[arg(long, value_name = "FORMAT", default_value = "table")]
+        format: String,
+        /// File to write instead of standard output
+        #[arg(long, value_name = "FILE")]
+        out: Option<PathBuf>,
+        #[command(flatten)]
+        store: Store,
+    },
     /// Writes what every node of a finished run is made of and what came out, to be committed
     Lock {
         #[command(flatten)]
@@ -285,6 +299,7 @@ fn answer(verb: Verb) -> Result<u8> {
             print(&diff::diff(&store.shelf(), &first, &second)?);
             Ok(0)
         }
+        Verb::Query { words, format, out, store } => query(&store.shelf(), &words, &format, out),
         Verb::Lock { on, out } => write_lock(&on, out).map(|()| 0),
         Verb::Adopt { on, nodes } => take_over(&on, &nodes),
         Verb::Push { on, remote, nodes } => moved(&on, &remote, &nodes, remote::push).map(|()| 0),
@@ -375,12 +390,29 @@ pub fn goals(pipeline: &Pipeline, names: &[String]) -> Result<Vec<usize>> {
     }
 }
 
+/// Replaces this process by `rote-query`, with folders for the names of results: it knows tables, and no store.
+fn query(shelf: &Shelf, words: &[String], format: &str, out: Option<PathBuf>) -> Result<u8> {
+    let mut arguments: Vec<OsString> = vec!["query".into(), "--format".into(), format.into()];
+    out.into_iter().for_each(|out| arguments.extend(["--out".into(), out.into_os_string()]));
+    for (index, word) in words.iter().enumerate() {
+        let is_sql = index + 1 == words.len() && word.contains(char::is_whitespace);
+        let (name, place) = word.split_once('=').map_or(("", word.as_str()), |(name, place)| (name, place));
+        arguments.push(match (is_sql, name) {
+            (true, _) => word.into(),
+            (false, "") => diff::find(shelf, place)?.into_os_string(),
+            (false, name) => format!("{name}={}", diff::find(shelf, place)?.display()).into(),
+        });
+    }
+    start_stage(&arguments)
+}
+
 /// Replaces this process by `rote-STAGE`.
 fn start_stage(words: &[OsString]) -> Result<u8> {
     let (stage, arguments) = words.split_first().context("no stage is named")?;
     let stage = stage.to_string_lossy();
     let verbs = [
-        "run", "plan", "why", "verify", "diff", "lock", "adopt", "collect", "graph", "export", "push", "pull",
+        "run", "plan", "why", "verify", "diff", "query", "lock", "adopt", "collect", "graph", "export",
+        "push", "pull",
     ];
     let program = match stages::program(&stage) {
         Err(_) if crate::failure::nearest(&stage, verbs).is_some_and(|near| near.len() > 3) => {

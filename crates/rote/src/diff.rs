@@ -68,7 +68,8 @@ fn pairs(
     first.iter().filter_map(both).collect()
 }
 
-fn find(shelf: &Shelf, name: &str) -> Result<PathBuf> {
+/// The result called `name`: a folder, `PIPELINE/NODE`, `TAG/NODE`, the first digits of a key or content id.
+pub fn find(shelf: &Shelf, name: &str) -> Result<PathBuf> {
     let mut candidates = vec![PathBuf::from(name)];
     candidates.extend(["view", "tag"].map(|kind| shelf.root.join(kind).join(name)));
     if let Some(place) = candidates.into_iter().find(|place| place.join(Manifest::FILE).is_file()) {
