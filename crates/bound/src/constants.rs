@@ -359,8 +359,9 @@ fn finite_linear(name: &str, linear: &Linear<f64>) -> Result<()> {
 
 fn finite_panels(name: &str, panels: &Panels<f64>) -> Result<()> {
     for row in 0..panels.rows {
-        for (col, value) in panels.row(row).iter().enumerate().filter(|(_, value)| !value.is_finite()) {
-            bail!(Misfit(format!("{name}: value [{row}, {col}] is {value}: no bound holds for it")));
+        let values = panels.row(row);
+        if let Some(col) = values.iter().position(|value| !value.is_finite()) {
+            bail!(Misfit(format!("{name}: value [{row}, {col}] is {}: no bound holds for it", values[col])));
         }
     }
     Ok(())

@@ -265,8 +265,14 @@ fn entropy(study: &Study) -> Figure {
                 Some(from_row(x, change, row(&change.text)?))
             })
         };
+        let memorized = |x: f64, change: &Change| {
+            let row = model.row(&change.text, "memorization", model.role()?, None, "entropy")?;
+            Some(from_row(x, change, row))
+        };
         let series = vec![
             model.role().and_then(|role| of("memorized", 0, role, None)),
+            over_blocks("memorized, zeroed", 5, None, model.zeros(), memorized),
+            by_lot(model, memorized),
             control.and_then(|(role, seen, name)| of(name, 4, role, seen)),
         ];
         let y = Axis {
@@ -281,8 +287,8 @@ fn entropy(study: &Study) -> Figure {
         title: "How sure the model is while it completes".into(),
         caption:
             "Mean entropy of the next-token distributions over the suffix, given the true text so far. A \
-                  model that recites is sure; one that guesses is not. Dashed: the unchanged model. Bars are \
-                  95 % intervals."
+                  model that recites is sure; one that guesses is not. Dashed: the unchanged model. Controls: as in \
+                  the first figure. Bars are 95 % intervals."
                 .into(),
         columns: ("block", "entropy"),
         from: &["scores"],

@@ -1,0 +1,90 @@
+"""Kills runner and stages (-9) at random moments while a pipeline runs, and starts the same command again, until as many
+kills as asked for came in time. Each time the pipeline ends, its content ids must be those of a run left in peace, and
+`rote verify` must find the store whole; then it begins again in an empty store.
+
+    cargo build && python3 tests/kills.py [--pipeline pipelines/demo.toml] [--kills 200] [--seed 1]
+"""
+
+import argparse
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+ROTE = Path("target/debug/rote")
+
+
+def contents(store):
+    return {
+        link.name: json.loads((link / "artifact.json").read_text())["content_id"]
+        for link in sorted(store.glob("view/*/*"))
+        if (link / "artifact.json").exists()
+    }
+
+
+def children(parent):
+    tasks = Path(f"/proc/{parent}/task")
+    try:
+        return [int(child) for task in tasks.iterdir() for child in (task / "children").read_text().split()]
+    except OSError:
+        return []
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--pipeline", default="pipelines/demo.toml")
+    parser.add_argument("--kills", type=int, default=200)
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--pause", type=float, default=2.5, help="mean seconds from one kill to the next")
+    arguments = parser.parse_args()
+    chance = random.Random(arguments.seed)
+    os.chdir(Path(__file__).parent.parent)
+    work = Path(tempfile.mkdtemp(prefix="rote-kills-"))
+    run = lambda store: [str(ROTE), "run", arguments.pipeline, "--store", str(work / store), "--quiet"]  # noqa: E731
+    subprocess.run(run("peace"), check=True, stdout=subprocess.DEVNULL)
+    expected = contents(work / "peace")
+
+    kills, runners, ends = 0, 0, 0
+    while kills < arguments.kills:
+        process = subprocess.Popen(run("store"), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+        try:
+            process.wait(chance.expovariate(1 / arguments.pause))
+        except subprocess.TimeoutExpired:
+            stages = children(process.pid)
+            victim = chance.choice(stages) if stages and chance.random() < 0.5 else process.pid
+            try:
+                os.kill(victim, signal.SIGKILL)
+            except ProcessLookupError:
+                pass
+            process.wait()
+            # What the runner left behind ends by itself; the next run must not need to wait for it.
+            kills += process.returncode != 0
+            runners += victim == process.pid
+        if process.returncode == 0:
+            ends += 1
+            found = contents(work / "store")
+            if found != expected:
+                differ = sorted(name for name in expected if found.get(name) != expected[name])
+                sys.exit(f"after {kills} kills: {', '.join(differ)} differ; see {work}")
+            subprocess.run([str(ROTE), "verify", "--store", str(work / "store")], check=True, stdout=subprocess.DEVNULL)
+            shutil.rmtree(work / "store")
+            print(f"{kills} kills, {ends} runs ended as they should", file=sys.stderr, flush=True)
+        elif process.returncode > 0 and "killed" not in (message := process.stderr.read()) and "signal" not in message:
+            sys.exit(f"after {kills} kills the runner said:\n{message}")
+    while subprocess.run(run("store"), stdout=subprocess.DEVNULL).returncode:
+        time.sleep(1)
+    if contents(work / "store") != expected:
+        sys.exit(f"after {kills} kills the contents differ; see {work}")
+    subprocess.run([str(ROTE), "verify", "--store", str(work / "store")], check=True, stdout=subprocess.DEVNULL)
+    print(f"{kills} kills, {runners} of the runner; {len(expected)} content ids as of a run left in peace, {ends + 1} times")
+    shutil.rmtree(work)
+
+
+if __name__ == "__main__":
+    main()
