@@ -5,6 +5,7 @@ use std::fs::{self, File};
 use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::Value;
@@ -167,12 +168,19 @@ impl Drop for Output {
 
 const LOCK: &str = ".lock";
 
+/// How long a process that was killed may hold on to what it wrote, while the system takes its memory back.
+const DYING: Duration = Duration::from_secs(5);
+
 /// Takes the lock of a partial folder.
 fn take_lock(partial: &Path) -> Result<Lock> {
-    match Lock::attempt(&partial.join(LOCK))? {
-        Attempt::Held(lock) => Ok(lock),
-        Attempt::Busy(holder) => {
-            bail!("{} is being written by another process ({holder})", partial.display())
+    let began = Instant::now();
+    loop {
+        match Lock::attempt(&partial.join(LOCK))? {
+            Attempt::Held(lock) => return Ok(lock),
+            Attempt::Busy(_) if began.elapsed() < DYING => std::thread::sleep(Duration::from_millis(20)),
+            Attempt::Busy(holder) => {
+                bail!("{} is being written by another process ({holder})", partial.display())
+            }
         }
     }
 }
