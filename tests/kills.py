@@ -41,7 +41,7 @@ def main():
     parser.add_argument("--pipeline", default="pipelines/demo.toml")
     parser.add_argument("--kills", type=int, default=200)
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--pause", type=float, default=2.5, help="mean seconds from one kill to the next")
+    parser.add_argument("--pause", type=float, default=2.5, help="mean seconds to a kill, at first")
     arguments = parser.parse_args()
     chance = random.Random(arguments.seed)
     os.chdir(Path(__file__).parent.parent)
@@ -50,11 +50,11 @@ def main():
     subprocess.run(run("peace"), check=True, stdout=subprocess.DEVNULL)
     expected = contents(work / "peace")
 
-    kills, runners, ends = 0, 0, 0
+    kills, runners, ends, known, pause = 0, 0, 0, 0, arguments.pause
     while kills < arguments.kills:
         process = subprocess.Popen(run("store"), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
         try:
-            process.wait(chance.expovariate(1 / arguments.pause))
+            process.wait(chance.expovariate(1 / pause))
         except subprocess.TimeoutExpired:
             stages = children(process.pid)
             victim = chance.choice(stages) if stages and chance.random() < 0.5 else process.pid
@@ -63,11 +63,13 @@ def main():
             except ProcessLookupError:
                 pass
             process.wait()
-            # What the runner left behind ends by itself; the next run must not need to wait for it.
             kills += process.returncode != 0
+            # Long nodes need longer peace to be done at all.
+            done = len(contents(work / "store"))
+            known, pause = done, arguments.pause if done > known else pause * 1.3
             runners += victim == process.pid
         if process.returncode == 0:
-            ends += 1
+            ends, known = ends + 1, 0
             found = contents(work / "store")
             if found != expected:
                 differ = sorted(name for name in expected if found.get(name) != expected[name])
