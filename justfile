@@ -28,6 +28,7 @@ compare: build
 # snakemake
 kills:
     ROTE_TEST_KILLS=200 cargo test --test runner real::killed
+    python3 tests/kills.py --kills 200
 engines: build
     tests/engines.sh
 slurm ACTION:
