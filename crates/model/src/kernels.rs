@@ -185,10 +185,10 @@ pub(crate) fn largest<T: Real>(row: &[T]) -> T {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
 
-    fn noise(count: usize, seed: u64) -> Vec<f32> {
+    pub(crate) fn noise(count: usize, seed: u64) -> Vec<f32> {
         let mut state = seed;
         (0..count)
             .map(|_| {

@@ -117,8 +117,8 @@ pub(crate) fn product<T: Real>(
     }
 }
 
-/// `x` comes with the strides of a row and of a column. The row stride of `y` is above 1, or there are more rows than
-/// gemm takes for a vector.
+/// `x` comes with the strides of a row and of a column. Where it lies by columns, `y_stride` must be above 1: gemm would
+/// take both for vectors.
 fn whole<T: Real>(
     y: &mut [T],
     y_stride: usize,
@@ -135,8 +135,8 @@ fn whole<T: Real>(
         let from = out.start.max(panel * PANEL);
         let until = out.end.min((panel + 1) * PANEL);
         let y = &y;
-        // SAFETY: `y` is [m, n] at its stride and `x` [m, k] at its strides by the callers' checks, `rows` are below m; the panel
-        // holds its rows at `stride`; pieces write to different places of `y`.
+        // SAFETY: `y` is [m, n] at its stride and `x` [m, k] at its strides by the callers' checks, `rows` are below m;
+        // the panel holds its rows at `stride`; pieces write to different places of `y`.
         unsafe {
             multiply(
                 y.0.add(rows.start * y_stride + from - out.start),
@@ -212,16 +212,7 @@ unsafe fn multiply<T: Real>(
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn noise(count: usize, seed: u64) -> Vec<f32> {
-        let mut state = seed;
-        (0..count)
-            .map(|_| {
-                state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-                (state >> 40) as f32 / (1 << 24) as f32 - 0.5
-            })
-            .collect()
-    }
+    use crate::kernels::tests::noise;
 
     /// The promise: one row's product has the same bits in any company and on any number of threads.
     #[test]
