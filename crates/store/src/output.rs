@@ -55,7 +55,6 @@ impl Output {
         };
         fs::create_dir_all(parent).with_context(|| format!("making folder {}", parent.display()))?;
         let partial = parent.join(partial);
-        fs::create_dir_all(&partial).with_context(|| format!("making folder {}", partial.display()))?;
         let lock = take_lock(&partial)?;
         // What a killed run left: not known to be whole, so not used.
         for entry in fs::read_dir(&partial)? {
@@ -171,10 +170,12 @@ const LOCK: &str = ".lock";
 /// How long a process that was killed may hold on to what it wrote, while the system takes its memory back.
 const DYING: Duration = Duration::from_secs(5);
 
-/// Takes the lock of a partial folder.
+/// Makes a partial folder and takes its lock.
 fn take_lock(partial: &Path) -> Result<Lock> {
     let began = Instant::now();
     loop {
+        // A writer that ended meanwhile took the folder with it.
+        fs::create_dir_all(partial).with_context(|| format!("making folder {}", partial.display()))?;
         match Lock::attempt(&partial.join(LOCK))? {
             Attempt::Held(lock) => return Ok(lock),
             Attempt::Busy(_) if began.elapsed() < DYING => std::thread::sleep(Duration::from_millis(20)),
@@ -247,6 +248,24 @@ mod tests {
         let _ = fs::remove_dir_all(&folder);
         fs::create_dir_all(&folder).unwrap();
         folder
+    }
+
+    #[test]
+    fn a_writer_that_is_going_is_waited_for() {
+        let folder = scratch("going");
+        let place = folder.join("result");
+        let partial = folder.join("result.partial");
+        fs::create_dir_all(&partial).unwrap();
+        let Attempt::Held(lock) = Lock::attempt(&partial.join(LOCK)).unwrap() else {
+            panic!("nobody has it")
+        };
+        let going = std::thread::spawn(move || {
+            std::thread::sleep(Duration::from_millis(200));
+            drop(lock);
+        });
+        finish(Output::begin(&place).unwrap());
+        going.join().unwrap();
+        fs::remove_dir_all(folder).unwrap();
     }
 
     #[test]
