@@ -2,7 +2,7 @@
 //! teacher-forced pass, and so are the keys and values.
 
 use anyhow::Result;
-use rote_model::{Model, NoTap, Real, Row, State, Workspace};
+use rote_model::{Likeliest, Model, NoTap, Real, Row, State, Workspace};
 use rote_plan::BlockChange;
 
 /// One text being decoded.
@@ -20,6 +20,7 @@ pub(crate) struct Text<'a, T> {
 /// Decodes all texts together to their wanted lengths; rows leave the batch as they finish.
 pub(crate) fn decode<T: Real>(
     model: &Model<T>,
+    likeliest: &Likeliest<'_, T>,
     texts: &mut [Text<'_, T>],
     work: &mut Workspace<T>,
 ) -> Result<()> {
@@ -38,7 +39,7 @@ pub(crate) fn decode<T: Real>(
             .map(|text| Row { new: 1, state: &mut text.state, change: text.blocks, means: text.means })
             .collect();
         model.run(0..model.spec.n_blocks, &mut x, &mut rows, work, &mut NoTap)?;
-        let next = model.argmax(&model.final_norm(&x));
+        let next = likeliest.of(&model.final_norm(&x));
         open.iter_mut().zip(next).for_each(|(text, token)| text.tokens.push(token));
     }
 }

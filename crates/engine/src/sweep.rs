@@ -2,7 +2,7 @@
 
 use anyhow::{Context, Result, ensure};
 use rote_artifact::tables::Request;
-use rote_model::{Model, Readout, Real, Workspace};
+use rote_model::{Likeliest, Model, Readout, Real, Workspace};
 use rote_plan::{BlockChange, Intervention};
 
 use crate::batch::batches;
@@ -46,7 +46,8 @@ pub struct Sweep<'a, T> {
     changes: Vec<Vec<BlockChange>>,
     firsts: Vec<usize>,
     means: Option<&'a [Vec<T>]>,
-    generate: bool,
+    /// Where free-running text is asked for.
+    likeliest: Option<Likeliest<'a, T>>,
     room: Room,
 }
 
@@ -67,7 +68,8 @@ impl<'a, T: Real> Sweep<'a, T> {
         let (n_blocks, n_heads) = (model.spec.n_blocks, model.spec.n_heads);
         let resolved = changes.iter().map(|c| c.resolve(n_blocks, n_heads)).collect::<Result<Vec<_>>>()?;
         let firsts = changes.iter().map(|c| c.first_block(n_blocks).unwrap_or(n_blocks)).collect();
-        Ok(Sweep { model, changes: resolved, firsts, means, generate, room })
+        let likeliest = generate.then(|| Likeliest::new(model));
+        Ok(Sweep { model, changes: resolved, firsts, means, likeliest, room })
     }
 
     /// Answers `requests`; `each` gets every request in order with one answer per intervention.
@@ -124,7 +126,7 @@ impl<'a, T: Real> Sweep<'a, T> {
         // States at blocks where interventions begin, the states being computed and those read out; keys and values
         // of one block in two passes, or of all passes where text goes on from them, and those of the text.
         let states = (distinct.len() + 3) * spec.d_model;
-        let caches = if self.generate {
+        let caches = if self.likeliest.is_some() {
             read * (kept + 2 * spec.n_blocks) as f64 + written * (self.changes.len() * spec.n_blocks) as f64
         } else {
             read * 2.0
@@ -133,8 +135,9 @@ impl<'a, T: Real> Sweep<'a, T> {
         let answers = self.changes.len() * size_of::<Readout>();
         let working = 3 * spec.d_model + 2 * spec.d_query() + 2 * spec.d_kv() + gates * spec.d_mlp;
         let working = WORKING.0 * working + WORKING.1;
+        let likeliest = if self.likeliest.is_some() { Likeliest::<T>::bytes(spec) } else { 0 };
         let need = Need {
-            weights: weights(self.model),
+            weights: weights(self.model) + likeliest,
             buffers: (threads * working * size_of::<T>()) as u64,
             per_token: (numbers * size_of::<T>() + answers) as u64,
             tokens: 0,
@@ -149,7 +152,8 @@ impl<'a, T: Real> Sweep<'a, T> {
         let layout = Layout::new(requests)?;
         let mut keep_inputs = vec![false; n_blocks];
         self.firsts.iter().filter(|first| **first < n_blocks).for_each(|&first| keep_inputs[first] = true);
-        let trunk = layout.trunk(model, &keep_inputs, self.generate, work)?;
+        let generate = self.likeliest.is_some();
+        let trunk = layout.trunk(model, &keep_inputs, generate, work)?;
         let base = layout.readouts(model, &trunk);
 
         let mut answers: Vec<Vec<Answer>> =
@@ -161,13 +165,13 @@ impl<'a, T: Real> Sweep<'a, T> {
                 (&trunk, base.clone())
             } else {
                 let change = Change { blocks, means: self.means, first };
-                pass = layout.restart(model, &trunk, change, self.generate, work)?;
+                pass = layout.restart(model, &trunk, change, generate, work)?;
                 readouts = layout.readouts(model, &pass);
                 (&pass, readouts)
             };
             for (index, (request, readouts)) in requests.iter().zip(readouts).enumerate() {
                 let mut answer = Answer { readouts, generated: None };
-                if self.generate {
+                if generate {
                     let asked = &request.continuation;
                     let matched = answer.matched(asked);
                     let mut tokens = asked[..matched].to_vec();
@@ -192,7 +196,9 @@ impl<'a, T: Real> Sweep<'a, T> {
         // A request's texts share keys and values below their changes: side by side they are read once.
         texts.sort_by_key(|(place, _)| *place);
         let (places, mut texts): (Vec<_>, Vec<_>) = texts.into_iter().unzip();
-        decode(model, &mut texts, work)?;
+        if let Some(likeliest) = &self.likeliest {
+            decode(model, likeliest, &mut texts, work)?;
+        }
         for ((request, change), text) in places.into_iter().zip(texts) {
             answers[request][change].generated = Some(text.tokens);
         }

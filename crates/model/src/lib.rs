@@ -19,6 +19,8 @@ mod real;
 mod real64;
 mod rotary;
 mod sampler;
+#[cfg(target_arch = "x86_64")]
+mod screen;
 mod source;
 mod spec;
 mod state;
@@ -30,7 +32,7 @@ pub use families::FAMILIES;
 pub use forward::{Model, Row, Workspace};
 pub use load::{Identity, Loaded, load, load_spec, load_tokenizer};
 pub use product::Panels;
-pub use readout::Readout;
+pub use readout::{Likeliest, Readout};
 pub use real::Real;
 pub use sampler::Sampler;
 pub use source::Source;

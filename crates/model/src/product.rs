@@ -13,7 +13,7 @@ use std::ops::Range;
 use gemm::Parallelism;
 use rayon::prelude::*;
 
-use crate::kernels::{LANES, Threads};
+use crate::kernels::{LANES, Threads, wide_fn};
 use crate::{Matrix, Real};
 
 /// Longest stretch of the inner index that one product adds up.
@@ -74,6 +74,13 @@ impl<T: Real> Panels<T> {
         Self::from_rows(rows.len(), self.cols, |row| matrix.row(rows[row]))
     }
 
+    /// The product of one row and `x`, with the bits that [`product`] gives it where the processor multiplies and adds
+    /// in one step.
+    pub(crate) fn dot(&self, row: usize, x: &[T]) -> T {
+        let (panel, stride) = self.panel(row / PANEL);
+        element(x, &panel[row % PANEL..], stride)
+    }
+
     /// Values of a panel and the distance from one column to the next.
     fn panel(&self, panel: usize) -> (&[T], usize) {
         let from = panel * PANEL;
@@ -86,6 +93,22 @@ impl<T: Real> From<&Matrix<T>> for Panels<T> {
     fn from(matrix: &Matrix<T>) -> Self {
         Self::new(matrix.rows, matrix.cols, &matrix.data)
     }
+}
+
+wide_fn! {
+/// One element of [`product`], in its own order: of a state and one row of weights, whose values are `stride` apart.
+fn element<T>(x: &[T], weights: &[T], stride: usize) -> T {
+    let depth = depth(x.len());
+    let mut sum = T::ZERO;
+    for (stretch, x) in x.chunks(depth).enumerate() {
+        let mut part = T::ZERO;
+        for (index, &x) in x.iter().enumerate() {
+            part = weights[(stretch * depth + index) * stride].fused(x, part);
+        }
+        sum = if stretch == 0 { part } else { sum + part };
+    }
+    sum
+}
 }
 
 /// `y[m, n] = x[m, k] W[n, k]^T` for the rows `out` of `W`; rows of `x` and `y` are contiguous.
@@ -161,6 +184,12 @@ fn whole<T: Real>(
     }
 }
 
+/// Length of the stretches that an inner index of `k` is cut into.
+#[inline(always)]
+fn depth(k: usize) -> usize {
+    k.div_ceil(k.div_ceil(DEPTH))
+}
+
 /// Where pieces of a product are written, each to its own places.
 struct Shared<T>(*mut T);
 
@@ -180,7 +209,7 @@ unsafe fn multiply<T: Real>(
     weight: (*const T, usize),
 ) {
     let (outputs, rows, k) = shape;
-    let depth = k.div_ceil(k.div_ceil(DEPTH));
+    let depth = depth(k);
     for from in (0..k).step_by(depth) {
         // SAFETY: as the caller promises.
         unsafe {
@@ -238,6 +267,24 @@ mod tests {
                         assert!(columns == whole, "k {k}, n {n}, {m} rows, outputs {out:?} of row {row}");
                     }
                 }
+            }
+        }
+    }
+
+    /// As far as the processor multiplies and adds in one step.
+    #[cfg(target_arch = "x86_64")]
+    #[test]
+    fn one_element_has_the_bits_of_the_product() {
+        if !is_x86_feature_detected!("fma") {
+            return;
+        }
+        for (k, n) in [(1, 3), (5, 16), (130, 200), (513, 70), (2000, 40)] {
+            let weight = Panels::new(n, k, &noise(n * k, 1));
+            let x = noise(4 * k, 2);
+            let mut y = vec![0.0; 4 * n];
+            product(&mut y, &x, &weight, 0..n, Threads::One);
+            for (index, value) in y.into_iter().enumerate() {
+                assert!(weight.dot(index % n, &x[index / n * k..][..k]) == value, "k {k}, n {n}");
             }
         }
     }

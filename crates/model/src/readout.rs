@@ -8,10 +8,15 @@ use rayon::prelude::*;
 
 use crate::kernels::{LANES, Threads, fold, largest, wide_fn};
 use crate::product::product;
-use crate::{Model, Real};
+#[cfg(target_arch = "x86_64")]
+use crate::screen::{Candidate, Screen};
+use crate::{Model, Real, Spec};
 
 /// Columns of a tile; fixed, since sums are taken tile by tile.
 const TILE: usize = 1024;
+/// One in so many of the vocabulary: more candidates are not worth computing one by one.
+#[cfg(target_arch = "x86_64")]
+const MANY: usize = 64;
 /// Rows that share a tile's pass over the weights.
 const ROWS: usize = 256;
 
@@ -64,7 +69,7 @@ impl<T: Real> Model<T> {
     }
 
     /// The likeliest token of each row; ties to the lowest.
-    pub fn argmax(&self, normed: &[T]) -> Vec<u32> {
+    fn argmax(&self, normed: &[T]) -> Vec<u32> {
         let d = self.weights.unembed.n_in();
         normed
             .chunks(ROWS * d)
@@ -114,6 +119,82 @@ impl<T: Real> Model<T> {
                 each(logits, tile)
             })
             .collect()
+    }
+}
+
+/// Finds the likeliest tokens of states, for whoever asks often.
+pub struct Likeliest<'a, T> {
+    model: &'a Model<T>,
+    #[cfg(target_arch = "x86_64")]
+    screen: Option<Screen>,
+}
+
+impl<'a, T: Real> Likeliest<'a, T> {
+    /// Of `model`; rounds its unembedding where the processor has use for that.
+    pub fn new(model: &'a Model<T>) -> Self {
+        Likeliest {
+            model,
+            #[cfg(target_arch = "x86_64")]
+            screen: Screen::new(&model.weights.unembed),
+        }
+    }
+
+    /// Bytes that it holds beyond the model, at most.
+    pub fn bytes(spec: &Spec) -> u64 {
+        if cfg!(target_arch = "x86_64") {
+            // A byte for each weight, in whole panels, and five numbers for each token.
+            (spec.vocab.next_multiple_of(64) * (spec.d_embed.next_multiple_of(4) + 20)) as u64
+        } else {
+            0
+        }
+    }
+
+    /// The likeliest token of each row of `normed` (`[n, d_embed]`, from [`Model::final_norm`]), as
+    /// [`Model::readout`] finds it; ties to the lowest.
+    pub fn of(&self, normed: &[T]) -> Vec<u32> {
+        #[cfg(target_arch = "x86_64")]
+        if let Some(screen) = &self.screen {
+            return self.screened(screen, normed);
+        }
+        self.model.argmax(normed)
+    }
+
+    #[cfg(target_arch = "x86_64")]
+    fn screened(&self, screen: &Screen, normed: &[T]) -> Vec<u32> {
+        let d = self.model.weights.unembed.n_in();
+        let candidates = screen.candidates(normed);
+        let found: Vec<Option<u32>> =
+            candidates.into_par_iter().zip(normed.par_chunks(d)).map(|(few, x)| self.best(few, x)).collect();
+        let open = found.iter().zip(normed.chunks(d)).filter(|(found, _)| found.is_none());
+        let open: Vec<T> = open.flat_map(|(_, x)| x).copied().collect();
+        let mut rest = self.model.argmax(&open).into_iter();
+        found.into_iter().map(|found| found.or_else(|| rest.next()).expect("one for each")).collect()
+    }
+
+    /// The likeliest of a few candidates; `None` where there are none, or so many that a product is faster.
+    #[cfg(target_arch = "x86_64")]
+    fn best(&self, mut candidates: Vec<Candidate>, x: &[T]) -> Option<u32> {
+        let unembed = &self.model.weights.unembed;
+        match candidates.len() {
+            1 => return Some(candidates[0].token),
+            count if count * MANY > unembed.n_out() => return None,
+            _ => candidates.sort_unstable_by(|a, b| b.most.total_cmp(&a.most)),
+        }
+        let mut best: Option<(T, u32)> = None;
+        for Candidate { token, most } in candidates {
+            if best.is_some_and(|(logit, _)| T::of(most.into()) < logit) {
+                break;
+            }
+            let index = token as usize;
+            let mut logit = unembed.weight.dot(index, x);
+            if let Some(bias) = &unembed.bias {
+                logit += bias[index];
+            }
+            if best.is_none_or(|best| logit > best.0 || logit == best.0 && token < best.1) {
+                best = Some((logit, token));
+            }
+        }
+        best.map(|(_, token)| token)
     }
 }
 

@@ -4,8 +4,8 @@
 use std::sync::Arc;
 
 use rote_model::{
-    Activation, Block, Linear, Matrix, MlpKind, Model, NoTap, Norm, NormKind, NormPlace, Panels, Positions,
-    Readout, Residual, Rotary, Row, Spec, State, Weights, Workspace,
+    Activation, Block, Likeliest, Linear, Matrix, MlpKind, Model, NoTap, Norm, NormKind, NormPlace, Panels,
+    Positions, Readout, Residual, Rotary, Row, Spec, State, Weights, Workspace,
 };
 use rote_plan::{BlockChange, Intervention};
 
@@ -264,7 +264,9 @@ fn reading_out_does_not_depend_on_company_or_threads() {
                 .collect()
         });
         assert_eq!(all, single);
-        assert_eq!(model.argmax(&normed), all.iter().map(|out| out.argmax).collect::<Vec<_>>());
+        let likeliest: Vec<u32> = all.iter().map(|out| out.argmax).collect();
+        assert_eq!(on_threads(2, || Likeliest::new(&model).of(&normed)), likeliest);
+        assert_eq!(on_threads(1, || Likeliest::new(&model).of(&normed[d..4 * d])), likeliest[1..4]);
 
         let logits = model.logits(&normed);
         for (row, out) in all.iter().enumerate().step_by(17) {
