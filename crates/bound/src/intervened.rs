@@ -147,7 +147,7 @@ impl Group<'_> {
         let states = states[range.clone()].iter_mut();
         let mut rows: Vec<Row<'_, f64>> = states
             .zip(changes)
-            .map(|(state, change)| Row { new: n, state, change, means: self.means })
+            .map(|(state, change)| Row { new: n, scored: n, state, change, means: self.means })
             .collect();
         let mut tap = Moved { plain: self.plain, seen: &mut seen[range], mlp_known };
         self.model.run(block..block + 1, x, &mut rows, &mut self.work, &mut tap)

@@ -36,7 +36,13 @@ pub(crate) fn decode<T: Real>(
         let mut x = model.embed(&inputs)?;
         let mut rows: Vec<_> = open
             .iter_mut()
-            .map(|text| Row { new: 1, state: &mut text.state, change: text.blocks, means: text.means })
+            .map(|text| Row {
+                new: 1,
+                scored: 1,
+                state: &mut text.state,
+                change: text.blocks,
+                means: text.means,
+            })
             .collect();
         model.run(0..model.spec.n_blocks, &mut x, &mut rows, work, &mut NoTap)?;
         let next = likeliest.of(&model.final_norm(&x));

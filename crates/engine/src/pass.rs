@@ -21,6 +21,13 @@ struct Leaf<'a> {
     tokens: Vec<u32>,
 }
 
+/// Tokens of a row, and how many of its last are read out.
+#[derive(Clone, Copy)]
+struct Size {
+    new: usize,
+    scored: usize,
+}
+
 /// Rows that ran together: states, and residual states at each block's input where they were asked for.
 pub(crate) struct Rows<T> {
     pub(crate) states: Vec<State<T>>,
@@ -87,11 +94,11 @@ impl<'a> Layout<'a> {
         let change = Change { blocks: &none, means: None, first: 0 };
         let states = self.stems.iter().map(|stem| State::new(&model.spec, stem.len(), true)).collect();
         let x = embed(model, &self.stem_rows())?;
-        let stems = run(model, &self.stem_lens(), states, x, 0, change, keep_inputs, work)?;
+        let stems = run(model, &self.stem_sizes(), states, x, 0, change, keep_inputs, work)?;
         let states = self.leaves.iter().map(|leaf| self.leaf_state(model, leaf, &stems, generate)).collect();
         let x = embed(model, &self.leaf_rows())
             .with_context(|| format!("requests from {} on", self.leaves[0].request.request))?;
-        let leaves = run(model, &self.leaf_lens(), states, x, 0, change, keep_inputs, work)?;
+        let leaves = run(model, &self.leaf_sizes(), states, x, 0, change, keep_inputs, work)?;
         Ok(Pass { stems, leaves })
     }
 
@@ -107,7 +114,7 @@ impl<'a> Layout<'a> {
         let from = change.first;
         let states = trunk.stems.states.iter().map(|state| state.restarted(from, true)).collect();
         let x = trunk.stems.inputs[from].clone();
-        let stems = run(model, &self.stem_lens(), states, x, from, change, &[], work)?;
+        let stems = run(model, &self.stem_sizes(), states, x, from, change, &[], work)?;
         let states = self
             .leaves
             .iter()
@@ -121,7 +128,7 @@ impl<'a> Layout<'a> {
             })
             .collect();
         let x = trunk.leaves.inputs[from].clone();
-        let leaves = run(model, &self.leaf_lens(), states, x, from, change, &[], work)?;
+        let leaves = run(model, &self.leaf_sizes(), states, x, from, change, &[], work)?;
         Ok(Pass { stems, leaves })
     }
 
@@ -172,12 +179,17 @@ impl<'a> Layout<'a> {
         self.leaves.iter().map(|leaf| (&leaf.tokens[..], first(leaf))).collect()
     }
 
-    fn stem_lens(&self) -> Vec<usize> {
-        self.stems.iter().map(|stem| stem.len()).collect()
+    fn stem_sizes(&self) -> Vec<Size> {
+        // The last token predicts the first that is asked.
+        self.stems.iter().map(|stem| Size { new: stem.len(), scored: 1 }).collect()
     }
 
-    fn leaf_lens(&self) -> Vec<usize> {
-        self.leaves.iter().map(|leaf| leaf.tokens.len()).collect()
+    fn leaf_sizes(&self) -> Vec<Size> {
+        let size = |leaf: &Leaf<'_>| {
+            let new = leaf.tokens.len();
+            Size { new, scored: new.min(leaf.request.continuation.len()) }
+        };
+        self.leaves.iter().map(size).collect()
     }
 }
 
@@ -188,7 +200,7 @@ fn embed<T: Real>(model: &Model<T>, rows: &[(&[u32], usize)]) -> Result<Vec<T>> 
 #[expect(clippy::too_many_arguments, reason = "everything a pass is made of")]
 fn run<T: Real>(
     model: &Model<T>,
-    lens: &[usize],
+    sizes: &[Size],
     mut states: Vec<State<T>>,
     mut x: Vec<T>,
     from: usize,
@@ -199,8 +211,14 @@ fn run<T: Real>(
     let n_blocks = model.spec.n_blocks;
     let mut rows: Vec<_> = states
         .iter_mut()
-        .zip(lens)
-        .map(|(state, &new)| Row { new, state, change: change.blocks, means: change.means })
+        .zip(sizes)
+        .map(|(state, &Size { new, scored })| Row {
+            new,
+            scored,
+            state,
+            change: change.blocks,
+            means: change.means,
+        })
         .collect();
     let mut inputs = vec![Vec::new(); n_blocks];
     if keep_inputs.is_empty() {
@@ -213,11 +231,11 @@ fn run<T: Real>(
             model.run(block..block + 1, &mut x, &mut rows, work, &mut NoTap)?;
         }
     }
-    let starts = lens
+    let starts = sizes
         .iter()
-        .scan(0, |at, len| {
+        .scan(0, |at, size| {
             let start = *at;
-            *at += len;
+            *at += size.new;
             Some(start)
         })
         .collect();

@@ -70,9 +70,15 @@ fn one_batch<T: Real>(
     let mut run = |x: &mut Vec<T>, blocks: std::ops::Range<usize>, change: &[BlockChange]| {
         let mut states: Vec<_> =
             tokens.iter().map(|tokens| State::new(&model.spec, tokens.len(), false)).collect();
-        let rows = states.iter_mut().zip(&tokens);
-        let mut rows: Vec<_> =
-            rows.map(|(state, tokens)| Row { new: tokens.len(), state, change, means }).collect();
+        let mut rows: Vec<_> = states
+            .iter_mut()
+            .zip(&tokens)
+            .zip(requests)
+            .map(|((state, tokens), request)| {
+                let (new, scored) = (tokens.len(), request.continuation.len());
+                Row { new, scored, state, change, means }
+            })
+            .collect();
         model.run(blocks, x, &mut rows, work, &mut NoTap)
     };
 

@@ -5,7 +5,7 @@ use rayon::prelude::*;
 use rote_plan::{Action, AttnChange, BlockChange, Hook};
 
 use crate::attend::{Task, attend, attend_with_weights};
-use crate::forward::{Buffers, Row, Way, add_bias, runs, sized};
+use crate::forward::{Buffers, Row, Run, Way, add_bias, runs, sized};
 use crate::kernels::{LANES, Threads, add, for_rows, wide_fn};
 use crate::norm::normalise;
 use crate::product::product;
@@ -110,6 +110,28 @@ impl<T: Real> Model<T> {
             }
         }
         Ok(())
+    }
+
+    /// Keys and values of all rows go to their states, as [`Model::attention`] does it, and nothing else is done.
+    pub(crate) fn remember_only(
+        &self,
+        index: usize,
+        input: &[T],
+        rows: &mut [Row<'_, T>],
+        way: &mut Way<'_, T>,
+    ) {
+        let spec = &self.spec;
+        let width = spec.d_query() + 2 * spec.d_kv();
+        let runs = runs(rows, |row| treatment(&row.change[index]));
+        let kept = runs.iter().filter(|(kind, _)| *kind == Treatment::Full);
+        for Run { rows: places, tokens } in kept.map(|(_, run)| run) {
+            let rows = &mut rows[places.clone()];
+            let input = &input[tokens.start * spec.d_model..tokens.end * spec.d_model];
+            let qkv = sized(&mut way.work.qkv, tokens.len() * width);
+            product(qkv, input, &self.weights.blocks[index].qkv.weight, 0..width, way.threads);
+            self.finish_qkv(index, qkv, rows, way.turns, way.threads);
+            self.remember(index, qkv, rows, way.threads);
+        }
     }
 
     /// Biases, query and key norms, rotary positions.

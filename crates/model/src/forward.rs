@@ -37,6 +37,9 @@ pub struct Model<T> {
 pub struct Row<'a, T> {
     /// Tokens it adds.
     pub new: usize,
+    /// The last so many of them are read out. What the last block makes of the others only matters as keys and values,
+    /// so nothing else is computed, and their states are left as that block found them.
+    pub scored: usize,
     /// What it has read; grows by `new`.
     pub state: &'a mut State<T>,
     /// Its intervention, one entry per block.
@@ -148,17 +151,13 @@ impl<T: Real> Model<T> {
         if self.is_tapped(&blocks, tap) || groups < rayon::current_num_threads() || rows.len() == 1 {
             let work = &mut take(buffers);
             let mut way = Way { turns, threads: Threads::All, work, tap };
-            for index in blocks.clone() {
-                self.block(index, x, rows, &mut way)?;
-            }
+            self.blocks(blocks.clone(), x, rows, &mut way)?;
             put(buffers, std::mem::take(way.work));
         } else {
             split(x, d, rows, groups).into_par_iter().with_max_len(1).try_for_each(|(x, rows)| {
                 let work = &mut take(buffers);
                 let mut way = Way { turns, threads: Threads::One, work, tap: &mut crate::NoTap };
-                for index in blocks.clone() {
-                    self.block(index, x, rows, &mut way)?;
-                }
+                self.blocks(blocks.clone(), x, rows, &mut way)?;
                 put(buffers, std::mem::take(way.work));
                 anyhow::Ok(())
             })?;
@@ -173,6 +172,72 @@ impl<T: Real> Model<T> {
         Hook::ALL.iter().any(|&hook| blocks.clone().any(|block| tap.wants(hook, Some(block))))
     }
 
+    fn blocks(
+        &self,
+        blocks: Range<usize>,
+        x: &mut [T],
+        rows: &mut [Row<'_, T>],
+        way: &mut Way<'_, T>,
+    ) -> Result<()> {
+        let last = self.spec.n_blocks - 1;
+        for index in blocks {
+            let whole = index < last || self.is_tapped(&(last..last + 1), way.tap);
+            if whole || rows.iter().all(|row| row.scored == row.new) {
+                self.block(index, x, rows, way)?;
+            } else {
+                self.last_block(x, rows, way)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The last block: keys and values of all tokens, and then, as a chunk of its own, the tokens that are scored.
+    fn last_block(&self, x: &mut [T], rows: &mut [Row<'_, T>], way: &mut Way<'_, T>) -> Result<()> {
+        let (d, index) = (self.spec.d_model, self.spec.n_blocks - 1);
+        let (mut before, mut scored) = (Vec::new(), Vec::new());
+        let mut rest = &*x;
+        for row in &*rows {
+            let (first, after) = rest.split_at((row.new - row.scored) * d);
+            let (last, after) = after.split_at(row.scored * d);
+            before.extend_from_slice(first);
+            scored.extend_from_slice(last);
+            rest = after;
+        }
+
+        let parts = |row: &Row<'_, T>| (row.new - row.scored, row.scored);
+        let counts: Vec<(usize, usize)> = rows.iter().map(parts).collect();
+        rows.iter_mut().zip(&counts).for_each(|(row, (first, _))| row.new = *first);
+        let mut normed = std::mem::take(&mut way.work.normed);
+        let normed_now = sized(&mut normed, before.len());
+        self.before_attention(index, normed_now, &before, way.threads);
+        self.remember_only(index, normed_now, rows, way);
+        way.work.normed = normed;
+
+        for (row, (first, last)) in rows.iter_mut().zip(&counts) {
+            row.state.own.len += first;
+            row.new = *last;
+        }
+        self.block(index, &mut scored, rows, way)?;
+        let (mut x, mut scored) = (x, &scored[..]);
+        for (row, (first, last)) in rows.iter_mut().zip(&counts) {
+            row.state.own.len -= first;
+            row.new = first + last;
+            let (here, after) = std::mem::take(&mut x).split_at_mut(row.new * d);
+            let (done, left) = scored.split_at(last * d);
+            here[first * d..].copy_from_slice(done);
+            (x, scored) = (after, left);
+        }
+        Ok(())
+    }
+
+    /// What attention reads of the states `x`.
+    fn before_attention(&self, index: usize, out: &mut [T], x: &[T], threads: Threads) {
+        match self.spec.norm_place {
+            NormPlace::Pre => self.norm_rows(out, x, &self.weights.blocks[index].attn_norm, threads),
+            NormPlace::Post => out.copy_from_slice(x),
+        }
+    }
+
     fn block(&self, index: usize, x: &mut [T], rows: &mut [Row<'_, T>], way: &mut Way<'_, T>) -> Result<()> {
         let Spec { d_model: d, norm_place, residual, .. } = self.spec;
         let block = &self.weights.blocks[index];
@@ -183,10 +248,7 @@ impl<T: Real> Model<T> {
 
         let mut normed = std::mem::take(&mut way.work.normed);
         let normed_now = sized(&mut normed, count * d);
-        match norm_place {
-            NormPlace::Pre => self.norm_rows(normed_now, x, &block.attn_norm, threads),
-            NormPlace::Post => normed_now.copy_from_slice(x),
-        }
+        self.before_attention(index, normed_now, x, threads);
         self.attention(index, normed_now, rows, way)?;
         see(way.tap, Hook::AttnOut, at, &way.work.attn[..count * d], d);
 

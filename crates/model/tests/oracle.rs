@@ -86,7 +86,13 @@ fn run<T: Real>(model: &Model<T>, case: &Case, intervention: &str) -> anyhow::Re
     let mut rows: Vec<_> = states
         .iter_mut()
         .zip(&case.tokens)
-        .map(|(state, tokens)| Row { new: tokens.len(), state, change: &change, means: None })
+        .map(|(state, tokens)| Row {
+            new: tokens.len(),
+            scored: tokens.len(),
+            state,
+            change: &change,
+            means: None,
+        })
         .collect();
     let mut seen = Seen::default();
     model.run(0..n_blocks, &mut x, &mut rows, &mut Workspace::default(), &mut seen)?;

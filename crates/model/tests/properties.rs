@@ -136,7 +136,13 @@ fn run(model: &Model<f32>, rows: &mut [(&[u32], &mut State<f32>, &[BlockChange])
     let mut x = model.embed(&inputs).unwrap();
     let mut batch: Vec<_> = rows
         .iter_mut()
-        .map(|(tokens, state, change)| Row { new: tokens.len(), state, change, means: None })
+        .map(|(tokens, state, change)| Row {
+            new: tokens.len(),
+            scored: tokens.len(),
+            state,
+            change,
+            means: None,
+        })
         .collect();
     let mut work = Workspace::default();
     model.run(0..model.spec.n_blocks, &mut x, &mut batch, &mut work, &mut NoTap).unwrap();
@@ -228,14 +234,21 @@ fn a_restart_equals_the_full_pass() {
         let mut trunk = State::new(&model.spec, tokens.len(), true);
         let mut x = model.embed(&[(&tokens[..], 0)]).unwrap();
         let mut work = Workspace::default();
-        let mut row = [Row { new: tokens.len(), state: &mut trunk, change: &none, means: None }];
+        let mut row =
+            [Row { new: tokens.len(), scored: tokens.len(), state: &mut trunk, change: &none, means: None }];
         model.run(0..block, &mut x, &mut row, &mut work, &mut NoTap).unwrap();
         let kept = x.clone();
         model.run(block..model.spec.n_blocks, &mut x, &mut row, &mut work, &mut NoTap).unwrap();
 
         let mut state = trunk.restarted(block, true);
         let mut x = kept;
-        let mut row = [Row { new: tokens.len(), state: &mut state, change: &bypass, means: None }];
+        let mut row = [Row {
+            new: tokens.len(),
+            scored: tokens.len(),
+            state: &mut state,
+            change: &bypass,
+            means: None,
+        }];
         model.run(block..model.spec.n_blocks, &mut x, &mut row, &mut work, &mut NoTap).unwrap();
         assert!(x == full, "seed {seed}");
 
