@@ -191,6 +191,48 @@ fn a_row_does_not_depend_on_its_neighbours() {
 }
 
 #[test]
+fn what_is_not_scored_changes_nothing_that_is() {
+    for seed in 50..62 {
+        let mut noise = Noise(seed);
+        let model = noise.model();
+        let (d, blocks) = (model.spec.d_model, 0..model.spec.n_blocks);
+        let rows: Vec<_> = (0..5).map(|_| (noise.tokens(&model), noise.change(&model))).collect();
+        let scored: Vec<_> = rows.iter().map(|(tokens, _)| noise.below(tokens.len() + 1)).collect();
+        let inputs: Vec<_> = rows.iter().map(|(tokens, _)| (&tokens[..], 0)).collect();
+        let mut x = model.embed(&inputs).unwrap();
+        let mut states: Vec<_> =
+            rows.iter().map(|(tokens, _)| State::new(&model.spec, tokens.len(), true)).collect();
+        let mut batch: Vec<_> = states
+            .iter_mut()
+            .zip(&rows)
+            .zip(&scored)
+            .map(|((state, (tokens, change)), &scored)| Row {
+                new: tokens.len(),
+                scored,
+                state,
+                change,
+                means: None,
+            })
+            .collect();
+        model.run(blocks, &mut x, &mut batch, &mut Workspace::default(), &mut NoTap).unwrap();
+
+        let mut end = 0;
+        for (((tokens, change), state), scored) in rows.iter().zip(&states).zip(scored) {
+            end += tokens.len();
+            let (full, full_state) = alone(&model, tokens, change, true);
+            assert_eq!(state.len(), tokens.len());
+            assert!(x[(end - scored) * d..end * d] == full[full.len() - scored * d..], "seed {seed}");
+            // And whoever goes on finds the same keys and values.
+            let next = |state: &State<f32>| {
+                let mut further = state.continued(&model.spec, tokens.len(), 1, true);
+                run(&model, &mut [(&[1], &mut further, change)]).remove(0)
+            };
+            assert!(next(state) == next(&full_state), "seed {seed}: next");
+        }
+    }
+}
+
+#[test]
 fn a_cached_continuation_equals_the_full_pass() {
     for seed in 100..112 {
         let mut noise = Noise(seed);
