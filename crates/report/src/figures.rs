@@ -139,7 +139,7 @@ fn memorization(study: &Study) -> Figure {
 }
 
 fn benchmarks(study: &Study) -> Figure {
-    let styles = |model: &Model, perplexing: bool| -> Vec<Option<Series>> {
+    let styles = |model: &Model, perplexing: bool, controls: bool| -> Vec<Option<Series>> {
         let suites = model.suites();
         let suites =
             suites.iter().enumerate().filter(|(_, suite)| falls_with_skill(&suite.metric) == perplexing);
@@ -150,10 +150,16 @@ fn benchmarks(study: &Study) -> Figure {
                 } else {
                     suite.title.clone()
                 };
-                let rule = model.score("none", suite).map(|row| row.value);
-                over_blocks(&name, index % 8, rule, model.blocks(), |x, change| {
-                    Some(from_row(x, change, model.score(&change.text, suite)?))
-                })
+                let point =
+                    |x: f64, change: &Change| Some(from_row(x, change, model.score(&change.text, suite)?));
+                let rule =
+                    if controls { model.random().map(|change| &change.text[..]) } else { Some("none") };
+                let rule = rule.and_then(|change| model.score(change, suite)).map(|row| row.value);
+                if controls {
+                    over_blocks(&name, index % 8, rule, model.zeros(), point)
+                } else {
+                    over_blocks(&name, index % 8, rule, model.blocks(), point)
+                }
             })
             .collect()
     };
@@ -164,28 +170,32 @@ fn benchmarks(study: &Study) -> Figure {
     });
     let top = ((highest.fold(0.2, f64::max) * 5.0 - 1e-9).ceil() / 5.0).min(1.0);
     let height = || Axis { range: Some((0.0, top)), ..share_axis("accuracy") };
-    let accuracy = study
-        .models
-        .iter()
-        .filter_map(|model| panel(&model.label, block_axis(model), height(), styles(model, false)));
-    let perplexity = study.models.iter().filter_map(|model| {
-        let y = Axis {
-            label: "perplexity (log scale, lower is better)".into(),
-            spread: Spread::Log,
-            ..Axis::default()
-        };
-        panel(&model.label, block_axis(model), y, styles(model, true))
-    });
+    let perplexities = || Axis {
+        label: "perplexity (log scale, lower is better)".into(),
+        spread: Spread::Log,
+        ..Axis::default()
+    };
+    let mut panels = Vec::new();
+    for perplexing in [false, true] {
+        for controls in [false, true] {
+            panels.extend(study.models.iter().filter_map(|model| {
+                let title = if controls { format!("{}, controls", model.label) } else { model.label.clone() };
+                let y = if perplexing { perplexities() } else { height() };
+                panel(&title, block_axis(model), y, styles(model, perplexing, controls))
+            }));
+        }
+    }
     Figure {
         name: "benchmarks",
         title: "What is left of general ability".into(),
         caption:
-            "Benchmark scores with one block's attention bypassed. Dashed: the unchanged model. Bars are \
-                  95 % intervals."
+            "Benchmark scores with one block's attention bypassed. Dashed: the unchanged model. Controls, in panels \
+                  of their own: attention's output set to zero instead; there, dashed: heads drawn by lot from all \
+                  blocks are bypassed. Bars are 95 % intervals."
                 .into(),
         columns: ("block", "score"),
         from: &["scores"],
-        panels: accuracy.chain(perplexity).collect(),
+        panels,
     }
 }
 
