@@ -180,8 +180,12 @@ fn benchmarks(study: &Study) -> Figure {
         for controls in [false, true] {
             panels.extend(study.models.iter().filter_map(|model| {
                 let title = if controls { format!("{}, controls", model.label) } else { model.label.clone() };
+                let mut x = block_axis(model);
+                if controls {
+                    x.label = "zeroed block".into();
+                }
                 let y = if perplexing { perplexities() } else { height() };
-                panel(&title, block_axis(model), y, styles(model, perplexing, controls))
+                panel(&title, x, y, styles(model, perplexing, controls))
             }));
         }
     }
