@@ -51,3 +51,24 @@ impl<T: Real> Turns<T> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Cosines that PyTorch gives at position 2047 for the second and the fourth frequency of 32 at base 10 000, angles
+    /// multiplied in float32 and in float64.
+    #[test]
+    fn angles_are_rounded_as_in_pytorch() {
+        let inv_freq = vec![0.749_894_201_755_523_7, 0.421_696_513_891_220_1];
+        let rotary = Rotary { inv_freq, attention_factor: 1.0 };
+        let narrow = Turns::<f32>::new(&rotary, 2048);
+        let wide = Turns::<f64>::new(&rotary, 2048);
+        let expected =
+            [(-0.357_356_518_5, -0.357_341_328_726_346_7), (-0.748_359_382_2, -0.748_356_298_672_621)];
+        for (index, (in_f32, in_f64)) in expected.into_iter().enumerate() {
+            assert!((f64::from(narrow.cos[2 * 2047 + index]) - in_f32).abs() < 1e-7);
+            assert!((wide.cos[2 * 2047 + index] - in_f64).abs() < 1e-12);
+        }
+    }
+}
