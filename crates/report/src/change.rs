@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 use rote_artifact::Misfit;
-use rote_plan::{Action, Heads, Intervention, Module, Span};
+use rote_plan::{Action, Heads, Intervention, Module, Part, Span};
 
 /// What an intervention does, as far as figures need to know.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -19,6 +19,8 @@ pub enum Sort {
     Random,
     /// Output of one block's attention set to zero: the control.
     Zero(u32),
+    /// Values of some heads set to zero: the control of single heads.
+    ZeroHeads,
     /// Output of one block's MLP set to zero.
     Mlp(u32),
     /// Anything else.
@@ -31,8 +33,10 @@ pub struct Change {
     /// Its sort.
     pub sort: Sort,
     first: u32,
-    /// Block and head, where one head alone is bypassed.
+    /// Block and head, where one head alone is bypassed or zeroed.
     pub head: Option<(u32, u32)>,
+    /// How many heads were drawn, where they were drawn by lot.
+    pub lot: Option<u32>,
     /// Short, for a point of a figure: `3`, `6–7`, `3:h1`, `zero 3`.
     pub label: String,
     /// As in the tables.
@@ -49,13 +53,17 @@ impl Change {
             text.parse().map_err(|error| Misfit(format!("column change: {error:#}")))?;
         let first = change.first_block(u32::MAX as usize).map_or(0, |block| block as u32);
         let head = match change.parts.as_slice() {
-            [part] if part.module == Module::Attn && part.action == Action::Identity => {
+            [part] if part.module == Module::Attn && part.action != Action::Mean => {
                 let head = match &part.heads {
                     Some(Heads::Named(heads)) => single(heads),
                     _ => None,
                 };
                 single(&part.blocks).zip(head)
             }
+            _ => None,
+        };
+        let lot = match change.parts.as_slice() {
+            [Part { heads: Some(Heads::Random { count, .. }), .. }] => Some(*count),
             _ => None,
         };
         let (sort, label) = match change.parts.as_slice() {
@@ -74,6 +82,9 @@ impl Change {
                     (Module::Attn, Action::Zero, None, Some(block)) => {
                         (Sort::Zero(block), format!("zero {blocks}"))
                     }
+                    (Module::Attn, Action::Zero, Some(heads @ Heads::Named(_)), _) => {
+                        (Sort::ZeroHeads, format!("zero {blocks}:{heads}"))
+                    }
                     (Module::Mlp, Action::Zero, None, Some(block)) => {
                         (Sort::Mlp(block), format!("mlp {blocks}"))
                     }
@@ -91,7 +102,18 @@ impl Change {
             }
             _ => (Sort::Other, text.to_string()),
         };
-        Ok(Change { sort, first, head, label, text: text.to_string() })
+        Ok(Change { sort, first, head, lot, label, text: text.to_string() })
+    }
+
+    /// Blocks and heads of what was drawn by lot, in a model of that shape; none where nothing was.
+    pub fn drawn(&self, n_blocks: u32, n_heads: u32) -> Option<Vec<(u32, u32)>> {
+        let change: Intervention = self.text.parse().ok()?;
+        let [Part { blocks, heads: Some(heads @ Heads::Random { .. }), .. }] = change.parts.as_slice() else {
+            return None;
+        };
+        let blocks = blocks.resolve(n_blocks as usize, "block").ok()?;
+        let heads = heads.resolve(&blocks, n_heads as usize).ok()?;
+        Some(heads.into_iter().map(|(block, head)| (block as u32, head as u32)).collect())
     }
 
     /// For prose: `block 3`, `blocks 6–7`, `head 3:h1`, or the text itself.
@@ -139,13 +161,15 @@ mod tests {
         check("attn.identity@1+attn.identity@5", Sort::Set, "1+5");
         check("attn.identity@all:random9#1", Sort::Random, "all:random9#1");
         check("attn.zero@5", Sort::Zero(5), "zero 5");
+        check("attn.zero@5:h1", Sort::ZeroHeads, "zero 5:h1");
         check("mlp.zero@5", Sort::Mlp(5), "mlp 5");
         check("attn.mean@5", Sort::Other, "attn.mean@5");
         let head = |text: &str| Change::new(text).unwrap().head;
         assert_eq!(
             [head("attn.identity@5:h3"), head("attn.identity@5"), head("attn.zero@5:h3")],
-            [Some((5, 3)), None, None]
+            [Some((5, 3)), None, Some((5, 3))]
         );
+        assert_eq!(Change::new("attn.identity@all:random9#1").unwrap().lot, Some(9));
         assert!(rote_stage::exit_code(&Change::new("attn.upside-down@1").unwrap_err()) == 3);
     }
 

@@ -22,8 +22,12 @@ pub fn trade_off(study: &Study) -> Figure {
                     x: general.value,
                     x_interval: Some((general.low, general.high)),
                     // Controls are told by their mark; their names would crowd out those of the bypasses.
-                    label: change.is_bypass().then(|| change.label.clone()),
-                    ..from_loss(0.0, change, *recall)
+                    label: change.is_bypass().then(|| match best.as_ref() == Some(&change.text) {
+                        true => format!("best: {}", change.label),
+                        false => change.label.clone(),
+                    }),
+                    sources: model.named(recall.origin | general.origin),
+                    ..from_loss(model, 0.0, change, *recall)
                 })
                 .collect();
             // The best set is labelled first: it must find its place.
@@ -41,10 +45,10 @@ pub fn trade_off(study: &Study) -> Figure {
             group("several blocks", 2, |sort| sort == Sort::Set),
             group("heads", 3, |sort| sort == Sort::Heads),
             group("random heads", 1, |sort| sort == Sort::Random),
-            group("attention zeroed", 5, |sort| matches!(sort, Sort::Zero(_))),
+            group("attention zeroed", 5, |sort| matches!(sort, Sort::Zero(_) | Sort::ZeroHeads)),
             group("MLP zeroed", 6, |sort| matches!(sort, Sort::Mlp(_))),
             group("other", 4, |sort| sort == Sort::Other),
-            frontier(&points),
+            frontier(model, &points),
         ];
         let x = loss_axis("mean relative loss on the benchmarks", points.iter().map(|point| point.2));
         let y = loss_axis("relative loss of recall", points.iter().map(|point| point.1));
@@ -65,7 +69,7 @@ pub fn trade_off(study: &Study) -> Figure {
 }
 
 /// The bypasses that no other beats on both counts, from the cheapest to the most thorough.
-fn frontier(points: &[(&Change, Loss, Loss)]) -> Option<Series> {
+fn frontier(model: &Model, points: &[(&Change, Loss, Loss)]) -> Option<Series> {
     let mut bypasses: Vec<_> = points
         .iter()
         .filter(|(change, recall, general)| {
@@ -82,7 +86,8 @@ fn frontier(points: &[(&Change, Loss, Loss)]) -> Option<Series> {
     let points = bypasses.iter().map(|(change, recall, general)| Point {
         x: general.value,
         x_interval: Some((general.low, general.high)),
-        ..from_loss(0.0, change, *recall)
+        sources: model.named(recall.origin | general.origin),
+        ..from_loss(model, 0.0, change, *recall)
     });
     (bypasses.len() > 1).then(|| Series {
         name: "unbeaten".into(),
@@ -97,25 +102,26 @@ fn frontier(points: &[(&Change, Loss, Loss)]) -> Option<Series> {
 pub fn prefix(study: &Study) -> Figure {
     let panels = study.models.iter().filter_map(|model| {
         let (role, lengths) = model.prefixes()?;
-        let of = |name: String, style: usize, role: &str, change: &Change| {
+        let of = |name: String, style: usize, (role, seen): (&str, Option<u32>), change: &Change| {
             let points: Vec<_> = lengths
                 .iter()
                 .filter_map(|&length| {
-                    let row = model.recall_at_prefix(&change.text, role, length)?;
-                    Some(from_row(f64::from(length), change, row))
+                    let row = model.recall_at_prefix(&change.text, role, seen, length)?;
+                    Some(from_row(model, f64::from(length), change, row))
                 })
                 .collect();
             (!points.is_empty()).then_some(Series { name, style, draw: Draw::Line, rule: None, points })
         };
         let none = model.changes.first()?;
-        let mut series = vec![of("unchanged".into(), 0, role, none)];
+        let mut series = vec![of("unchanged".into(), 0, (role, None), none)];
         for (index, change) in telling(model).into_iter().enumerate() {
-            series.push(of(change.phrase(), style(index + 1, change), role, change));
+            series.push(of(change.phrase(), style(index + 1, change), (role, None), change));
         }
-        if let Some((control, None, name)) = model.control() {
-            series.push(of(name.into(), 4, control, none));
-        }
-        let x = Axis { label: "tokens given".into(), whole: true, ..Axis::default() };
+        let never = of("never seen".into(), 4, ("candidate", Some(0)), none);
+        let control = || of("control sequences".into(), 4, ("control", None), none);
+        series.push(never.or_else(control));
+        let places = lengths.iter().copied().map(f64::from).collect();
+        let x = Axis { label: "tokens given".into(), places, ..Axis::default() };
         panel(&model.label, x, share_axis("share of suffixes recited exactly"), series)
     });
     Figure {
@@ -204,7 +210,7 @@ fn seen_point(model: &Model, role: &str, change: &Change, seen: u32) -> Option<P
     let x = f64::from(seen);
     let row = model.row(&change.text, "memorization", role, Some(seen), "exact_match");
     let Some(&(asked, exact)) = model.recited.get(&Some(seen)) else {
-        return Some(from_row(x, change, row?));
+        return Some(from_row(model, x, change, row?));
     };
     let share = exact as f64 / asked as f64;
     let whole = Point {
@@ -213,19 +219,21 @@ fn seen_point(model: &Model, role: &str, change: &Change, seen: u32) -> Option<P
         y_interval: Some(wilson(exact, asked)),
         n: Some(asked),
         of: change.text.clone(),
+        sources: model.named(model.origin_of("extractions")),
         ..Point::default()
     };
     if change.sort == Sort::None {
         return Some(whole);
     }
     if role == "candidate" {
-        return Some(from_row(x, change, row?));
+        return Some(from_row(model, x, change, row?));
     }
     // The group holds recited records only: its share is one of those, not of all.
     match row {
         Some(row) => Some(Point {
             y: share * row.value,
             y_interval: row.ci_low.zip(row.ci_high).map(|(low, high)| (share * low, share * high)),
+            sources: model.named(model.origin(row) | model.origin_of("extractions")),
             ..whole
         }),
         None if exact == 0 => Some(whole),

@@ -1,4 +1,4 @@
-//! `Figure`: panels of series with error bars, drawn as SVG; every number it shows stands in its CSV.
+//! `Figure`: panels of series with error bars, drawn as SVG.
 
 use std::fmt::Write;
 
@@ -21,6 +21,10 @@ pub struct Axis {
     pub percent: bool,
     /// Whether it counts things: ticks at whole numbers only.
     pub whole: bool,
+    /// Places of ticks, where only these were measured.
+    pub places: Vec<f64>,
+    /// Name of the place before the axis, for points that have none on it.
+    pub aside: Option<String>,
 }
 
 /// One number of a figure.
@@ -42,8 +46,14 @@ pub struct Point {
     pub label: Option<String>,
     /// A third number, for cells.
     pub z: Option<f64>,
+    /// Ends of the 95 % interval of `z`.
+    pub z_interval: Option<(f64, f64)>,
     /// What else is to be said of it, in the CSV and when pointed at.
     pub note: String,
+    /// First digits of the artifacts it is from.
+    pub sources: Vec<String>,
+    /// Whether it has no place across and stands before the axis, on its own.
+    pub aside: bool,
 }
 
 /// How points are drawn.
@@ -69,10 +79,34 @@ pub struct Series {
     pub style: usize,
     /// How it is drawn.
     pub draw: Draw,
-    /// A dashed rule at the value of the unchanged model.
-    pub rule: Option<f64>,
+    /// The unchanged model: a dashed rule in the band of its interval. Its `x` counts for nothing.
+    pub rule: Option<Point>,
     /// Its points.
     pub points: Vec<Point>,
+}
+
+impl Point {
+    /// Its place across as the CSV writes it; empty where it has none.
+    pub fn across(&self) -> String {
+        if self.aside { String::new() } else { self.x.to_string() }
+    }
+
+    /// Attributes by which a drawn mark and its row in the CSV can be compared.
+    pub fn data(&self) -> String {
+        format!(" data-x=\"{}\" data-y=\"{}\"", self.across(), self.y)
+    }
+}
+
+impl Series {
+    /// Every number of it: the points, then that of the unchanged model.
+    pub fn numbers(&self) -> impl Iterator<Item = &Point> {
+        self.points.iter().chain(&self.rule)
+    }
+
+    /// The points that have a place on the axis.
+    fn placed(&self) -> impl Iterator<Item = &Point> {
+        self.points.iter().filter(|point| !point.aside)
+    }
 }
 
 /// One drawing: one model, one pair of axes.
@@ -115,49 +149,12 @@ const LEFT: f64 = 46.0;
 const LABEL: f64 = 12.0;
 /// Height of the row that names unjoined series.
 const KEY: f64 = 18.0;
+/// Width of what stands before the axis.
+const ASIDE: f64 = 46.0;
+/// Room above the highest number where points carry labels.
+const HEADROOM: f64 = 20.0;
 
 impl Figure {
-    /// Every number, in the order drawn.
-    pub fn csv(&self) -> String {
-        let (x, y) = self.columns;
-        let mut csv = format!("panel,series,of,{x},{y},{y}_low,{y}_high,{x}_low,{x}_high,n");
-        let points = || self.panels.iter().flat_map(Panel::points);
-        let (third, noted) =
-            (points().any(|point| point.z.is_some()), points().any(|point| !point.note.is_empty()));
-        csv.push_str(if third { ",value" } else { "" });
-        csv.push_str(if noted { ",note\n" } else { "\n" });
-        for panel in &self.panels {
-            for series in &panel.series {
-                for point in &series.points {
-                    let interval = |interval: Option<(f64, f64)>| match interval {
-                        Some((low, high)) => format!("{low},{high}"),
-                        None => ",".to_string(),
-                    };
-                    let _ = write!(
-                        csv,
-                        "{},{},{},{},{},{},{},{}",
-                        quoted(&panel.title),
-                        quoted(&series.name),
-                        quoted(&point.of),
-                        point.x,
-                        point.y,
-                        interval(point.y_interval),
-                        interval(point.x_interval),
-                        point.n.map(|n| n.to_string()).unwrap_or_default(),
-                    );
-                    if third {
-                        let _ = write!(csv, ",{}", point.z.map(|z| z.to_string()).unwrap_or_default());
-                    }
-                    if noted {
-                        let _ = write!(csv, ",{}", quoted(&point.note));
-                    }
-                    csv.push('\n');
-                }
-            }
-        }
-        csv
-    }
-
     /// Where plots end and names of series begin: the same for all panels, so that they compare.
     fn right(&self) -> f64 {
         let joined =
@@ -208,14 +205,6 @@ impl Figure {
     }
 }
 
-fn quoted(text: &str) -> String {
-    if text.contains([',', '"', '\n']) {
-        format!("\"{}\"", text.replace('"', "\"\""))
-    } else {
-        text.to_string()
-    }
-}
-
 impl Axis {
     fn scale(&self, values: impl Iterator<Item = f64>, paper: (f64, f64)) -> Scale {
         let range = self.range.unwrap_or_else(|| {
@@ -226,6 +215,7 @@ impl Axis {
             });
             match self.spread {
                 _ if low > high => (0.0, 1.0),
+                Spread::Linear if !self.places.is_empty() => (low, high),
                 Spread::Linear => {
                     let air = 0.06 * (high - low).max(1e-9);
                     (if low >= 0.0 && low < 0.5 * high { 0.0 } else { low - air }, high + air)
@@ -238,7 +228,10 @@ impl Axis {
     }
 
     fn ticks(&self, scale: &Scale, count: usize) -> Vec<(f64, String)> {
-        let mut ticks = scale.ticks(count);
+        let mut ticks = match self.places.as_slice() {
+            [] => scale.ticks(count),
+            places => places.iter().map(|place| (*place, format!("{place}"))).collect(),
+        };
         if self.whole {
             ticks.retain(|(value, _)| value.fract().abs() < 1e-9);
             for (value, text) in &mut ticks {
@@ -258,7 +251,7 @@ impl Axis {
 }
 
 impl Panel {
-    fn points(&self) -> impl Iterator<Item = &Point> {
+    pub(crate) fn points(&self) -> impl Iterator<Item = &Point> {
         self.series.iter().flat_map(|series| &series.points)
     }
 
@@ -267,7 +260,7 @@ impl Panel {
         let mut text = format!("{}. Across: {}. Up: {}.", self.title, self.x.label, self.y.label);
         for series in &self.series {
             let _ = write!(text, " {}:", series.name);
-            for point in &series.points {
+            for point in series.numbers() {
                 if let Some(z) = point.z {
                     let _ = write!(text, " {} {};", point.of, crate::number::percent(z));
                     continue;
@@ -288,17 +281,18 @@ impl Panel {
         let keyed = self.series.iter().any(|series| matches!(series.draw, Draw::Marks | Draw::Columns));
         let top = if keyed { TOP + KEY } else { TOP };
         let (left, bottom) = (LEFT, HEIGHT - BOTTOM);
-        let xs = self.points().flat_map(|point| {
+        let first = if self.x.aside.is_some() { left + ASIDE } else { left };
+        let xs = self.points().filter(|point| !point.aside).flat_map(|point| {
             let (low, high) = point.x_interval.unwrap_or((point.x, point.x));
             [point.x, low, high]
         });
-        let ys = self.points().flat_map(|point| {
+        let ys = self.series.iter().flat_map(Series::numbers).flat_map(|point| {
             let (low, high) = point.y_interval.unwrap_or((point.y, point.y));
             [point.y, low, high]
         });
-        let ys = ys.chain(self.series.iter().filter_map(|series| series.rule));
-        let x = self.x.scale(xs, (left + 10.0, right - 6.0));
-        let y = self.y.scale(ys, (bottom, top));
+        let labelled = self.points().any(|point| point.label.is_some());
+        let x = self.x.scale(xs, (first + 10.0, right - 6.0));
+        let y = self.y.scale(ys, (bottom, if labelled { top + HEADROOM } else { top }));
 
         svg.text("head", (0.0, 13.0), Anchor::Start, &self.title);
         svg.text("soft", (0.0, 31.0), Anchor::Start, &self.y.label);
@@ -312,18 +306,35 @@ impl Panel {
             svg.line("axis", (x.at(value), bottom), (x.at(value), bottom + 4.0));
             svg.text("soft", (x.at(value), bottom + 17.0), Anchor::Middle, &text);
         }
-        svg.text("soft", ((left + right) / 2.0, HEIGHT - 8.0), Anchor::Middle, &self.x.label);
+        svg.text("soft", ((first + right) / 2.0, HEIGHT - 8.0), Anchor::Middle, &self.x.label);
+        if let Some(aside) = &self.x.aside {
+            svg.line("gap", (first - 3.0, bottom), (first + 3.0, bottom));
+            svg.text("soft", (left + ASIDE / 2.0 - 2.0, bottom + 17.0), Anchor::Middle, aside);
+        }
         if self.diagonal {
             let shared = self.points().flat_map(|point| [point.x, point.y]).fold(0.0, f64::max).min(1.0);
             svg.line("lead", (x.at(0.0), y.at(0.0)), (x.at(shared), y.at(shared)));
         }
         for series in &self.series {
-            if let Some(rule) = series.rule {
-                svg.line(&format!("rule s{}", series.style), (left, y.at(rule)), (right, y.at(rule)));
+            if let Some(rule) = &series.rule {
+                let ends = ((left, y.at(rule.y)), (right, y.at(rule.y)));
+                if let Some((low, high)) = rule.y_interval {
+                    let (above, below) = (y.at(high), y.at(low));
+                    let class = format!("band s{}", series.style);
+                    svg.rect(&class, (left, above), (right - left, below - above), "", "");
+                }
+                svg.rule(&format!("rule s{}", series.style), ends, &rule.data(), &self.hint(series, rule));
             }
         }
         let gap = self.gap(&x);
+        let beside: Vec<&Point> = self.points().filter(|point| point.aside).collect();
         let at = |index: usize, point: &Point| {
+            if point.aside {
+                let place = beside.iter().position(|other| std::ptr::eq(*other, point)).unwrap_or(0);
+                let middle = (beside.len() - 1) as f64 / 2.0;
+                let step = (0.8 * ASIDE / beside.len() as f64).min(7.0);
+                return (left + ASIDE / 2.0 - 2.0 + (place as f64 - middle) * step, y.at(point.y));
+            }
             // Series that share their x stand a little apart, so that their bars can be told.
             let apart = if self.series[index].draw == Draw::Line && self.series.len() > 1 {
                 (index as f64 - (self.series.len() - 1) as f64 / 2.0) * gap
@@ -344,7 +355,7 @@ impl Panel {
                 }
             }
             if series.draw == Draw::Line {
-                let places: Vec<_> = series.points.iter().map(|point| at(index, point)).collect();
+                let places: Vec<_> = series.placed().map(|point| at(index, point)).collect();
                 svg.path(&format!("line s{}", series.style), &places);
             }
         }
@@ -355,8 +366,7 @@ impl Panel {
         for (index, series) in marked.filter(|(_, series)| matches!(series.draw, Draw::Line | Draw::Marks)) {
             for point in &series.points {
                 let place = at(index, point);
-                let data = format!(" data-x=\"{}\" data-y=\"{}\"", point.x, point.y);
-                svg.mark(series.style, place, &data, &self.hint(series, point));
+                svg.mark(series.style, place, &point.data(), &self.hint(series, point));
                 marks.push(place);
             }
         }
@@ -383,7 +393,8 @@ impl Panel {
 
     /// By how much series that share their x stand apart: all of them within the step to the next x.
     fn gap(&self, x: &Scale) -> f64 {
-        let mut places: Vec<f64> = self.points().map(|point| x.at(point.x)).collect();
+        let mut places: Vec<f64> =
+            self.points().filter(|point| !point.aside).map(|point| x.at(point.x)).collect();
         places.sort_by(f64::total_cmp);
         let steps = places.windows(2).map(|pair| pair[1] - pair[0]).filter(|step| *step > 0.5);
         (0.7 * steps.fold(f64::INFINITY, f64::min) / self.series.len() as f64).min(2.6)
@@ -429,7 +440,7 @@ impl Panel {
             .iter()
             .enumerate()
             .filter(|(_, series)| series.draw == Draw::Line)
-            .filter_map(|(index, series)| Some((at(index, series.points.last()?), series)))
+            .filter_map(|(index, series)| Some((at(index, series.placed().last()?), series)))
             .collect();
         let heights: Vec<f64> = wanted.iter().map(|(place, _)| place.1).collect();
         let placed = place::apart(&heights, 14.5, (TOP - 2.0, HEIGHT - BOTTOM + 2.0));

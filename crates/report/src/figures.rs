@@ -42,24 +42,26 @@ pub(crate) fn share_axis(label: &str) -> Axis {
     }
 }
 
-pub(crate) fn from_row(x: f64, change: &Change, row: &Summary) -> Point {
+pub(crate) fn from_row(model: &Model, x: f64, change: &Change, row: &Summary) -> Point {
     Point {
         x,
         y: row.value,
         y_interval: row.ci_low.zip(row.ci_high),
         n: Some(u64::from(row.n)),
         of: change.text.clone(),
+        sources: model.named(model.origin(row)),
         ..Point::default()
     }
 }
 
-pub(crate) fn from_loss(x: f64, change: &Change, loss: Loss) -> Point {
+pub(crate) fn from_loss(model: &Model, x: f64, change: &Change, loss: Loss) -> Point {
     Point {
         x,
         y: loss.value,
         y_interval: Some((loss.low, loss.high)),
         n: Some(u64::from(loss.n)),
         of: change.text.clone(),
+        sources: model.named(loss.origin),
         ..Point::default()
     }
 }
@@ -68,7 +70,7 @@ pub(crate) fn from_loss(x: f64, change: &Change, loss: Loss) -> Point {
 pub(crate) fn over_blocks<'a>(
     name: &str,
     style: usize,
-    rule: Option<f64>,
+    rule: Option<Point>,
     changes: impl Iterator<Item = (u32, &'a Change)>,
     point: impl Fn(f64, &Change) -> Option<Point>,
 ) -> Option<Series> {
@@ -79,14 +81,35 @@ pub(crate) fn over_blocks<'a>(
     (!points.is_empty()).then(|| Series { name: name.to_string(), style, draw: Draw::Line, rule, points })
 }
 
-/// Heads drawn by lot, which belong to no block: the same value at the first and the last.
-fn by_lot(model: &Model, point: impl Fn(f64, &Change) -> Option<Point>) -> Option<Series> {
-    let change = model.random()?;
-    let last = f64::from(model.n_blocks().max(1) - 1);
-    let points: Vec<_> = [0.0, last].into_iter().filter_map(|x| point(x, change)).collect();
-    let name = "random heads".to_string();
-    (!points.is_empty()).then_some(Series { name, style: 6, draw: Draw::Line, rule: None, points })
+/// What `point` says of the model as it is.
+fn unchanged(model: &Model, point: impl Fn(f64, &Change) -> Option<Point>) -> Option<Point> {
+    let rule = model.changes.first().and_then(|none| point(0.0, none));
+    rule.map(|rule| Point { aside: true, ..rule })
 }
+
+/// A series over the bypassed blocks, with the draws of as many heads by lot before the axis, as they belong to no
+/// block.
+fn with_lots(
+    name: &str,
+    style: usize,
+    model: &Model,
+    rule: Option<Point>,
+    point: impl Fn(f64, &Change) -> Option<Point>,
+) -> Option<Series> {
+    let mut series = over_blocks(name, style, rule, model.blocks(), &point)?;
+    let drawn = model.randoms().filter_map(|change| point(0.0, change));
+    series.points.extend(drawn.map(|point| Point { aside: true, ..point }));
+    Some(series)
+}
+
+/// The blocks, and before them the place of heads drawn by lot.
+fn lot_axis(model: &Model) -> Axis {
+    Axis { aside: model.random().map(|_| "random".to_string()), ..block_axis(model) }
+}
+
+/// What the captions say of the controls beside the axis.
+const LOTS: &str = "Before the axis, \u{201c}random\u{201d}: as many heads as a block has, drawn by lot from all \
+                    blocks, are bypassed instead.";
 
 pub(crate) fn panel(title: &str, x: Axis, y: Axis, series: Vec<Option<Series>>) -> Option<Panel> {
     let series: Vec<_> = series.into_iter().flatten().collect();
@@ -96,42 +119,36 @@ pub(crate) fn panel(title: &str, x: Axis, y: Axis, series: Vec<Option<Series>>) 
 fn memorization(study: &Study) -> Figure {
     let panels = study.models.iter().filter_map(|model| {
         let token = model.token_metric();
-        let exact = |x: f64, change: &Change| Some(from_row(x, change, model.recall(&change.text)?));
-        let base = |metric: &str| model.memory("none", metric).map(|row| row.value);
+        let exact = |x: f64, change: &Change| Some(from_row(model, x, change, model.recall(&change.text)?));
         let control = model.control();
         let series = vec![
-            over_blocks("exact match", 0, base("exact_match"), model.blocks(), exact),
+            with_lots("exact match", 0, model, unchanged(model, exact), exact),
             token.and_then(|metric| {
-                over_blocks(&metric_title(metric), 1, base(metric), model.blocks(), |x, change| {
-                    Some(from_row(x, change, model.memory(&change.text, metric)?))
-                })
+                let point = |x: f64, change: &Change| {
+                    Some(from_row(model, x, change, model.memory(&change.text, metric)?))
+                };
+                with_lots(&metric_title(metric), 1, model, unchanged(model, point), point)
             }),
             over_blocks("exact match, zeroed", 5, None, model.zeros(), exact),
-            by_lot(model, exact),
             control.and_then(|(role, seen, name)| {
-                over_blocks(name, 4, None, model.blocks(), |x, change| {
+                let point = |x: f64, change: &Change| {
                     let row = model.row(&change.text, "memorization", role, seen, "exact_match")?;
-                    Some(from_row(x, change, row))
-                })
+                    Some(from_row(model, x, change, row))
+                };
+                with_lots(name, 4, model, unchanged(model, point), point)
             }),
         ];
-        panel(
-            &model.label,
-            block_axis(model),
-            share_axis("share of the memorized sequences' suffixes"),
-            series,
-        )
+        panel(&model.label, lot_axis(model), share_axis("share of the memorized sequences' suffixes"), series)
     });
     Figure {
         name: "memorization",
         title: "What is still recited when one block's attention is bypassed".into(),
-        caption:
+        caption: format!(
             "Exact match: greedy decoding from the prefix gives the whole suffix. Token accuracy: share of \
-                  suffix tokens it gives. Dashed: the unchanged model. Controls: the same for sequences the \
-                  model should not know (hollow circles), and exact match of the memorized ones when the \
-                  block's attention output is set to zero instead (hollow squares) or heads drawn by lot from all \
-                  blocks are bypassed (flat line). Bars are 95 % intervals."
-                .into(),
+             suffix tokens it gives. Dashed, in the band of its interval: the unchanged model. Controls: the same for \
+             sequences the model should not know (hollow circles), and exact match of the memorized ones when the \
+             block's attention output is set to zero instead (hollow squares). {LOTS} Bars are 95 % intervals."
+        ),
         columns: ("block", "share"),
         from: &["scores"],
         panels: panels.collect(),
@@ -139,7 +156,7 @@ fn memorization(study: &Study) -> Figure {
 }
 
 fn benchmarks(study: &Study) -> Figure {
-    let styles = |model: &Model, perplexing: bool, controls: bool| -> Vec<Option<Series>> {
+    let swept = |model: &Model, perplexing: bool, zeroed: bool| -> Vec<Option<Series>> {
         let suites = model.suites();
         let suites =
             suites.iter().enumerate().filter(|(_, suite)| falls_with_skill(&suite.metric) == perplexing);
@@ -150,15 +167,14 @@ fn benchmarks(study: &Study) -> Figure {
                 } else {
                     suite.title.clone()
                 };
-                let point =
-                    |x: f64, change: &Change| Some(from_row(x, change, model.score(&change.text, suite)?));
-                let rule =
-                    if controls { model.random().map(|change| &change.text[..]) } else { Some("none") };
-                let rule = rule.and_then(|change| model.score(change, suite)).map(|row| row.value);
-                if controls {
-                    over_blocks(&name, index % 8, rule, model.zeros(), point)
+                let point = |x: f64, change: &Change| {
+                    Some(from_row(model, x, change, model.score(&change.text, suite)?))
+                };
+                let (style, rule) = (index % 8, unchanged(model, point));
+                if zeroed {
+                    over_blocks(&name, style, rule, model.zeros(), point)
                 } else {
-                    over_blocks(&name, index % 8, rule, model.blocks(), point)
+                    with_lots(&name, style, model, rule, point)
                 }
             })
             .collect()
@@ -177,30 +193,36 @@ fn benchmarks(study: &Study) -> Figure {
     };
     let mut panels = Vec::new();
     for perplexing in [false, true] {
-        for controls in [false, true] {
+        for zeroed in [false, true] {
             panels.extend(study.models.iter().filter_map(|model| {
-                let title = if controls { format!("{}, controls", model.label) } else { model.label.clone() };
-                let mut x = block_axis(model);
-                if controls {
-                    x.label = "zeroed block".into();
-                }
                 let y = if perplexing { perplexities() } else { height() };
-                panel(&title, x, y, styles(model, perplexing, controls))
+                let series = swept(model, perplexing, zeroed);
+                if zeroed {
+                    zeroed_panel(model, y, series)
+                } else {
+                    panel(&model.label, lot_axis(model), y, series)
+                }
             }));
         }
     }
     Figure {
         name: "benchmarks",
         title: "What is left of general ability".into(),
-        caption:
-            "Benchmark scores with one block's attention bypassed. Dashed: the unchanged model. Controls, in panels \
-                  of their own: attention's output set to zero instead; there, dashed: heads drawn by lot from all \
-                  blocks are bypassed. Bars are 95 % intervals."
-                .into(),
+        caption: format!(
+            "Benchmark scores with one block's attention bypassed. Dashed, in the band of its interval: the unchanged \
+             model. Controls: in panels of their own, attention's output is set to zero instead. {LOTS} Bars are 95 % \
+             intervals."
+        ),
         columns: ("block", "score"),
         from: &["scores"],
         panels,
     }
+}
+
+/// The same with attention's output set to zero instead, as a control.
+fn zeroed_panel(model: &Model, y: Axis, series: Vec<Option<Series>>) -> Option<Panel> {
+    let x = Axis { label: "zeroed block".into(), ..block_axis(model) };
+    panel(&format!("{}, control: zeroed instead", model.label), x, y, series)
 }
 
 fn short(metric: &str) -> &str {
@@ -224,86 +246,93 @@ pub(crate) fn loss_axis(label: &str, losses: impl Iterator<Item = Loss>) -> Axis
 }
 
 fn losses(study: &Study) -> Figure {
-    let panels = study.models.iter().filter_map(|model| {
-        let general = |class| {
-            move |x: f64, change: &Change| {
-                Some(from_loss(x, change, model.general_loss(&change.text, Some(class))?))
+    let mut panels = Vec::new();
+    for zeroed in [false, true] {
+        panels.extend(study.models.iter().filter_map(|model| {
+            let has =
+                |class| model.suites().iter().any(|suite| suite.class == class && !model.guesses(suite));
+            let swept = |name: &str, style: usize, loss: &dyn Fn(&str) -> Option<Loss>| {
+                let point = |x: f64, change: &Change| Some(from_loss(model, x, change, loss(&change.text)?));
+                if zeroed {
+                    over_blocks(name, style, None, model.zeros(), point)
+                } else {
+                    with_lots(name, style, model, None, point)
+                }
+            };
+            let general = |name: &str, style: usize, class: Class| {
+                has(class)
+                    .then(|| swept(name, style, &|change| model.general_loss(change, Some(class))))
+                    .flatten()
+            };
+            let series = vec![
+                swept("recall", 0, &|change| model.recall_loss(change)),
+                general("reasoning tasks", 2, Class::Reasoning),
+                general("language tasks", 3, Class::Language),
+            ];
+            // Of all changes shown, so that a model's panels compare.
+            let shown = model.blocks().map(|block| block.1).chain(model.zeros().map(|zero| zero.1));
+            let all = shown.chain(model.randoms()).flat_map(|change| {
+                let text = &change.text;
+                let general =
+                    [Class::Reasoning, Class::Language].map(|class| model.general_loss(text, Some(class)));
+                general.into_iter().chain([model.recall_loss(text)]).flatten()
+            });
+            let y = loss_axis("relative loss against the unchanged model", all);
+            if zeroed {
+                zeroed_panel(model, y, series)
+            } else {
+                panel(&model.label, lot_axis(model), y, series)
             }
-        };
-        let has = |class| model.suites().iter().any(|suite| suite.class == class && !model.guesses(suite));
-        let series = vec![
-            over_blocks("recall", 0, None, model.blocks(), |x, change| {
-                Some(from_loss(x, change, model.recall_loss(&change.text)?))
-            }),
-            over_blocks("recall, zeroed", 5, None, model.zeros(), |x, change| {
-                Some(from_loss(x, change, model.recall_loss(&change.text)?))
-            }),
-            by_lot(model, |x, change| Some(from_loss(x, change, model.recall_loss(&change.text)?))),
-            has(Class::Reasoning)
-                .then(|| over_blocks("reasoning tasks", 2, None, model.blocks(), general(Class::Reasoning)))
-                .flatten(),
-            has(Class::Language)
-                .then(|| over_blocks("language tasks", 3, None, model.blocks(), general(Class::Language)))
-                .flatten(),
-        ];
-        let all = model.blocks().flat_map(|(_, change)| {
-            let text = &change.text;
-            let general =
-                [Class::Reasoning, Class::Language].map(|class| model.general_loss(text, Some(class)));
-            general.into_iter().chain([model.recall_loss(text)]).flatten()
-        });
-        let y = loss_axis("relative loss against the unchanged model", all);
-        panel(&model.label, block_axis(model), y, series)
-    });
+        }));
+    }
     Figure {
         name: "losses",
         title: "Relative losses: recall, reasoning tasks, language tasks".into(),
-        caption: "Relative loss: (unchanged − bypassed) / unchanged, of exact match and of accuracy; for \
-                  perplexities 1 − unchanged / bypassed, which is the relative loss of the geometric mean of the \
-                  probability given to the true text. Control: recall when the block's attention output is set to \
-                  zero instead (hollow squares) or heads drawn by lot are bypassed (flat line). Tasks of a kind are averaged. A task at which the unchanged model is not above guessing is left out. An accuracy cannot fall much \
-                  below guessing, so a task near guessing shows little loss whatever is done to the model."
-            .into(),
+        caption: format!(
+            "Relative loss: (unchanged − bypassed) / unchanged, of exact match and of accuracy; for \
+             perplexities 1 − unchanged / bypassed, which is the relative loss of the geometric mean of the \
+             probability given to the true text. Tasks of a kind are averaged. A task at which the unchanged model is \
+             not above guessing is left out. An accuracy cannot fall much below guessing, so a task near guessing \
+             shows little loss whatever is done to the model. Controls: in panels of their own, attention's output is \
+             set to zero instead. {LOTS} Bars are 95 % intervals."
+        ),
         columns: ("block", "loss"),
         from: &["scores"],
-        panels: panels.collect(),
+        panels,
     }
 }
 
 fn entropy(study: &Study) -> Figure {
     let panels = study.models.iter().filter_map(|model| {
-        let control = model.control();
-        let of = |name: &str, style: usize, role: &str, seen: Option<u32>| {
-            let row = |change: &str| model.row(change, "memorization", role, seen, "entropy");
-            over_blocks(name, style, row("none").map(|row| row.value), model.blocks(), |x, change| {
-                Some(from_row(x, change, row(&change.text)?))
-            })
+        let row = |x: f64, change: &Change, role: &str, seen: Option<u32>| {
+            Some(from_row(model, x, change, model.row(&change.text, "memorization", role, seen, "entropy")?))
         };
-        let memorized = |x: f64, change: &Change| {
-            let row = model.row(&change.text, "memorization", model.role()?, None, "entropy")?;
-            Some(from_row(x, change, row))
-        };
+        let memorized = |x: f64, change: &Change| row(x, change, model.role()?, None);
+        let control = model.control().and_then(|(role, seen, name)| {
+            let point = |x: f64, change: &Change| row(x, change, role, seen);
+            with_lots(name, 4, model, unchanged(model, point), point)
+        });
         let series = vec![
-            model.role().and_then(|role| of("memorized", 0, role, None)),
+            with_lots("memorized", 0, model, unchanged(model, memorized), memorized),
             over_blocks("memorized, zeroed", 5, None, model.zeros(), memorized),
-            by_lot(model, memorized),
-            control.and_then(|(role, seen, name)| of(name, 4, role, seen)),
+            control,
         ];
         let y = Axis {
             label: "completion entropy, nats per token".into(),
             spread: Spread::Linear,
             ..Axis::default()
         };
-        panel(&model.label, block_axis(model), y, series)
+        panel(&model.label, lot_axis(model), y, series)
     });
     Figure {
         name: "entropy",
         title: "How sure the model is while it completes".into(),
-        caption:
+        caption: format!(
             "Mean entropy of the next-token distributions over the suffix, given the true text so far. A \
-                  model that recites is sure; one that guesses is not. Dashed: the unchanged model. Controls: as in \
-                  the first figure. Bars are 95 % intervals."
-                .into(),
+             model that recites is sure; one that guesses is not. Dashed, in the band of its interval: the unchanged \
+             model. Controls: sequences the model should not know (hollow circles), and the memorized ones when the \
+             block's attention output is set to zero instead (hollow squares). {LOTS} Bars are 95 % intervals."
+        ),
         columns: ("block", "entropy"),
         from: &["scores"],
         panels: panels.collect(),

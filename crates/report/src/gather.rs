@@ -12,7 +12,7 @@ use crate::change::{Change, Sort};
 use crate::frames;
 use crate::number;
 use crate::reach;
-use crate::study::{Model, Source, Study};
+use crate::study::{Model, Source, Study, bit, key};
 
 /// Reads everything; the order in which artifacts are named does not matter.
 ///
@@ -116,14 +116,9 @@ fn take<'a>(
 
 fn add_scores(model: &mut Model, path: &Path) -> Result<()> {
     for row in read::<Summary>(path)? {
-        let key = (
-            row.change.clone(),
-            row.suite.clone(),
-            row.role.clone(),
-            row.seen,
-            row.prefix,
-            row.metric.clone(),
-        );
+        let key = key(&row);
+        // The artifact was taken as the last source; of two that say the same the first counts.
+        model.origins.entry(key.clone()).or_insert(bit(model.sources.len() - 1));
         if let Some(other) = model.rows.insert(key, row.clone())
             && other != row
         {

@@ -10,6 +10,7 @@
 
 mod answer;
 mod change;
+mod csv;
 mod curves;
 mod depth;
 mod figure;
@@ -50,6 +51,7 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use crate::study::{Model, Study};
+use crate::suite::Suite;
 
 /// The stage.
 pub struct Report;
@@ -134,6 +136,7 @@ fn memorization(model: &Model, change: &str) -> Value {
             "value": row.value, "ci_low": row.ci_low, "ci_high": row.ci_high, "n": row.n,
             "difference": row.difference, "difference_low": row.difference_low,
             "difference_high": row.difference_high, "p_adjusted": row.p_adjusted,
+            "source": model.named(model.origin(row)),
         })
     };
     rows.map(|row| (row.metric.clone(), one(row))).collect::<serde_json::Map<String, Value>>().into()
@@ -149,11 +152,13 @@ fn model_summary(model: &Model) -> Value {
         .changes
         .iter()
         .map(|change| {
-            let suites: serde_json::Map<String, Value> = model
-                .suites()
-                .iter()
-                .filter_map(|suite| Some((suite.name.clone(), json!(model.score(&change.text, suite)?))))
-                .collect();
+            let scored = |suite: &Suite| {
+                let row = model.score(&change.text, suite)?;
+                let mut one = json!(row);
+                one["source"] = json!(model.named(model.origin(row)));
+                Some((suite.name.clone(), one))
+            };
+            let suites: serde_json::Map<String, Value> = model.suites().iter().filter_map(scored).collect();
             json!({
                 "change": change.text,
                 "exact_match": model.recall(&change.text),

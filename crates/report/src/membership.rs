@@ -10,15 +10,32 @@ use crate::number::{percent, plain};
 use crate::study::{Model, Study};
 use crate::svg::escape;
 
-/// Rows over two roles at once, of all counts and prefixes, under one change.
+/// Measures in the order of the table.
+const MEASURES: [(&str, &str); 5] = [
+    ("loss", "loss"),
+    ("loss_ref", "loss less another model's"),
+    ("zlib_ratio", "loss / zlib"),
+    ("min_k", "Min-K%"),
+    ("min_k_plus_plus", "Min-K%++"),
+];
+
+/// Rows over two roles at once, of all counts and prefixes, under one change; measure by measure.
 fn rows<'a>(model: &'a Model, change: &Change) -> Vec<&'a Summary> {
-    model
+    let mut rows: Vec<&Summary> = model
         .rows
         .values()
         .filter(|row| {
             row.change == change.text && row.role.contains('+') && row.seen.is_none() && row.prefix.is_none()
         })
-        .collect()
+        .collect();
+    let place = |row: &&Summary| {
+        let measure = MEASURES.iter().position(|(name, _)| {
+            row.metric.strip_prefix(name).is_some_and(|rest| rest == "_auc" || rest == "_tpr")
+        });
+        (measure.unwrap_or(MEASURES.len()), row.metric.clone())
+    };
+    rows.sort_by_key(place);
+    rows
 }
 
 /// Whether a model has any.
@@ -26,20 +43,24 @@ pub fn known(model: &Model) -> bool {
     model.rows.values().any(|row| row.role.contains('+'))
 }
 
-fn title(metric: &str) -> String {
-    let of = |name: &str| match name {
-        "loss" => "loss".to_string(),
-        "zlib_ratio" => "loss / zlib".to_string(),
-        "min_k" => "Min-K%".to_string(),
-        "min_k_plus_plus" => "Min-K%++".to_string(),
-        other => other.replace('_', " "),
+/// The share of false positives at which true ones are counted, as the scores' parameters say.
+fn false_positives(model: &Model, row: &Summary) -> Option<f64> {
+    let named = model.named(model.origin(row));
+    let source = model.sources.iter().find(|source| named.contains(&source.content_id.short()))?;
+    source.parameters.get("fpr")?.as_f64()
+}
+
+fn title(model: &Model, row: &Summary) -> String {
+    let metric = row.metric.as_str();
+    let of = |name: &str| {
+        let known = MEASURES.iter().find(|(known, _)| *known == name);
+        known.map_or_else(|| name.replace('_', " "), |(_, title)| title.to_string())
     };
     if let Some(name) = metric.strip_suffix("_auc") {
         format!("{}: AUC", of(name))
     } else if let Some(name) = metric.strip_suffix("_tpr") {
-        format!("{}: true positives at the fixed share of false ones", of(name))
-    } else if metric == "recall_at_100_errors" {
-        "recall at 100 errors".to_string()
+        let rate = false_positives(model, row).map_or("a fixed share of".to_string(), percent);
+        format!("{}: true positives at {rate} false ones", of(name))
     } else {
         metric.replace('_', " ")
     }
@@ -64,7 +85,7 @@ pub fn section(study: &Study) -> String {
         html.push_str("</tr></thead><tbody>\n");
         let by_change: Vec<Vec<&Summary>> = changes.iter().map(|change| rows(model, change)).collect();
         for first in by_change.first().into_iter().flatten() {
-            let _ = write!(html, "<tr><td>{}</td><td>{}</td>", escape(&title(&first.metric)), first.n);
+            let _ = write!(html, "<tr><td>{}</td><td>{}</td>", escape(&title(model, first)), first.n);
             for rows in &by_change {
                 let same = |row: &&&Summary| row.metric == first.metric && row.role == first.role;
                 html.push_str(&match rows.iter().find(same) {
@@ -82,7 +103,10 @@ pub fn section(study: &Study) -> String {
     format!(
         "<h2 id=\"membership\">Can memorized sequences be told from controls?</h2>\n<p>By ranking all sequences after what \
          the model makes of them. AUC: the chance that a memorized one ranks above a control, 50\u{202f}% by guessing. \
-         Recall at 100 errors: the share of memorized ones ranked above the 100th control.</p>\n{html}"
+         True positives at a share of false ones: memorized sequences above the threshold that so many controls exceed. \
+         Recall at 100 errors, the extraction challenge's score: the share of all sequences whose greedy guess is right \
+         and surer than the 100th wrong one. Small: 95\u{202f}% intervals. Controls: the interventions that set \
+         attention to zero or bypass heads drawn by lot, beside chance.</p>\n{html}"
     )
 }
 
@@ -90,8 +114,8 @@ fn cell(row: &Summary) -> String {
     let share = (0.0..=1.0).contains(&row.value);
     let write = |value: f64| if share { percent(value) } else { plain(value) };
     let interval = row.ci_low.zip(row.ci_high).map_or(String::new(), |(low, high)| {
-        let low = write(low);
-        format!("<br><small>{} to {}</small>", low.trim_end_matches("\u{202f}%"), write(high))
+        let bare = |value: f64| write(value).trim_end_matches("\u{202f}%").to_string();
+        format!("<br><small>{} to {}</small>", bare(low), bare(high))
     });
     format!("<td>{}{interval}</td>", write(row.value))
 }

@@ -20,6 +20,14 @@ pub type RowKey = (String, String, String, Option<u32>, Option<u32>, String);
 /// Change, suite, role, metric.
 pub type PairKey = (String, String, String, String);
 
+/// A set of a model's sources: bit i is the i-th. None beyond the 128th is told apart.
+pub type Origin = u128;
+
+/// The key of a row.
+pub fn key(row: &Summary) -> RowKey {
+    (row.change.clone(), row.suite.clone(), row.role.clone(), row.seen, row.prefix, row.metric.clone())
+}
+
 /// An input artifact: what it is and what it was made of.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Source {
@@ -50,6 +58,8 @@ pub struct Model {
     pub changes: Vec<Change>,
     /// Rows of the summaries.
     pub rows: BTreeMap<RowKey, Summary>,
+    /// The artifact each row is from.
+    pub origins: BTreeMap<RowKey, Origin>,
     /// Differences paired by item.
     pub pairs: BTreeMap<PairKey, Paired>,
     /// Sequences asked and recited by the unchanged model, by times seen in training.
@@ -83,6 +93,9 @@ pub struct Loss {
     pub high: f64,
     /// Items (the fewest, for a mean over suites).
     pub n: u32,
+    /// The artifacts it is from.
+    #[serde(skip)]
+    pub origin: Origin,
 }
 
 impl Model {
@@ -96,6 +109,23 @@ impl Model {
         metric: &str,
     ) -> Option<&Summary> {
         self.rows.get(&(change.into(), suite.into(), role.into(), seen, None, metric.into()))
+    }
+
+    /// The artifact a row is from.
+    pub fn origin(&self, row: &Summary) -> Origin {
+        self.origins.get(&key(row)).copied().unwrap_or(0)
+    }
+
+    /// The artifacts given with a flag.
+    pub fn origin_of(&self, flag: &str) -> Origin {
+        let given = self.sources.iter().enumerate().filter(|(_, source)| source.flag == flag);
+        given.fold(0, |all, (place, _)| all | bit(place))
+    }
+
+    /// Artifacts by the first digits of their content.
+    pub fn named(&self, origin: Origin) -> Vec<String> {
+        let named = self.sources.iter().enumerate().filter(|(place, _)| origin & bit(*place) != 0);
+        named.map(|(_, source)| source.content_id.short()).collect()
     }
 
     /// Number of blocks: the subject's, or one more than the highest that was changed.
@@ -120,9 +150,25 @@ impl Model {
         })
     }
 
-    /// Heads drawn by lot, bypassed: the control of equal size; the first where there are several draws.
+    /// Draws of so many heads by lot, bypassed.
+    pub fn lots(&self, count: u32) -> impl Iterator<Item = &Change> {
+        self.changes.iter().filter(move |change| change.sort == Sort::Random && change.lot == Some(count))
+    }
+
+    /// Heads of a block; of a model not named, as many as were drawn by lot.
+    fn n_heads(&self) -> u32 {
+        let drawn = || self.changes.iter().find_map(|change| change.lot).unwrap_or(0);
+        self.subject.as_ref().map_or_else(drawn, |subject| subject.n_heads)
+    }
+
+    /// Draws of as many heads as a block has, bypassed: the control of equal size.
+    pub fn randoms(&self) -> impl Iterator<Item = &Change> {
+        self.lots(self.n_heads())
+    }
+
+    /// The first of these draws.
     pub fn random(&self) -> Option<&Change> {
-        self.changes.iter().find(|change| change.sort == Sort::Random)
+        self.randoms().next()
     }
 
     /// The role whose recall is studied: the memorized, or all candidates where none were picked.
@@ -230,7 +276,13 @@ impl Model {
         let paired = row.difference_low.zip(row.difference_high).filter(|(low, high)| high > low);
         let ends = paired.map(|(low, high)| (base + low, base + high)).or(row.ci_low.zip(row.ci_high));
         let (one, other) = ends.map_or((at(row.value), at(row.value)), |(low, high)| (at(low), at(high)));
-        Some(Loss { value: at(row.value), low: one.min(other), high: one.max(other).min(1.0), n: row.n })
+        Some(Loss {
+            value: at(row.value),
+            low: one.min(other),
+            high: one.max(other).min(1.0),
+            n: row.n,
+            origin: self.origin(row),
+        })
     }
 
     /// Changes with both losses: the points of the trade-off.
@@ -259,13 +311,19 @@ impl Model {
             })
     }
 
-    /// Recall of sequences with a prefix of so many tokens.
-    pub fn recall_at_prefix(&self, change: &str, role: &str, prefix: u32) -> Option<&Summary> {
+    /// Recall of sequences with a prefix of so many tokens, of all or of those shown so often.
+    pub fn recall_at_prefix(
+        &self,
+        change: &str,
+        role: &str,
+        seen: Option<u32>,
+        prefix: u32,
+    ) -> Option<&Summary> {
         let key = (
             change.into(),
             "memorization".into(),
             role.into(),
-            None,
+            seen,
             Some(prefix),
             "exact_match".to_string(),
         );
@@ -300,6 +358,11 @@ impl Model {
     }
 }
 
+/// The set of one source.
+pub fn bit(place: usize) -> Origin {
+    u32::try_from(place).ok().and_then(|place| 1u128.checked_shl(place)).unwrap_or(0)
+}
+
 /// Mean of independent losses.
 pub fn mean(losses: &[Loss]) -> Option<Loss> {
     let count = losses.len() as f64;
@@ -314,6 +377,7 @@ pub fn mean(losses: &[Loss]) -> Option<Loss> {
         low: value - half(|loss| loss.value - loss.low),
         high: value + half(|loss| loss.high - loss.value),
         n: losses.iter().map(|loss| loss.n).min().unwrap_or(0),
+        origin: losses.iter().fold(0, |all, loss| all | loss.origin),
     })
 }
 
@@ -339,7 +403,7 @@ mod tests {
 
     #[test]
     fn means_of_losses_tighten() {
-        let loss = |value: f64| Loss { value, low: value - 0.1, high: value + 0.2, n: 10 };
+        let loss = |value: f64| Loss { value, low: value - 0.1, high: value + 0.2, n: 10, origin: 0 };
         let mean = mean(&[loss(0.0), loss(0.4)]).unwrap();
         assert!((mean.value - 0.2).abs() < 1e-12);
         assert!((mean.low - (0.2 - 0.02f64.sqrt() / 2.0)).abs() < 1e-12);

@@ -49,6 +49,16 @@ impl Svg {
         );
     }
 
+    /// A straight line that says something when pointed at; `data` are attributes.
+    pub fn rule(&mut self, class: &str, ends: ((f64, f64), (f64, f64)), data: &str, title: &str) {
+        let ((x1, y1), (x2, y2)) = ends;
+        let _ = writeln!(
+            self.body,
+            r#"<line class="{class}" x1="{x1:.2}" y1="{y1:.2}" x2="{x2:.2}" y2="{y2:.2}"{data}><title>{}</title></line>"#,
+            escape(title)
+        );
+    }
+
     /// A line through points; nothing for fewer than two.
     pub fn path(&mut self, class: &str, points: &[(f64, f64)]) {
         if points.len() < 2 {

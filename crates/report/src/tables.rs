@@ -109,11 +109,11 @@ pub fn numbers(figure: &Figure) -> String {
     );
     for panel in &figure.panels {
         for series in &panel.series {
-            for point in &series.points {
+            for point in series.numbers() {
                 let interval = point.y_interval.map_or("–".to_string(), |(low, high)| {
                     format!("{} to {}", write_y(panel, low), write_y(panel, high))
                 });
-                let x = if panel.x.percent { percent(point.x) } else { format!("{}", point.x) };
+                let x = if panel.x.percent && !point.aside { percent(point.x) } else { point.across() };
                 let _ = writeln!(
                     html,
                     "<tr><td>{}</td><td class=\"l\">{}</td><td class=\"l\"><code>{}</code></td><td>{x}</td><td>{}</td>\

@@ -1,11 +1,13 @@
 //! `table.txt`: the main results as plain text, at most a hundred columns wide.
 
+use rote_artifact::tables::Summary;
+
 use crate::change::{Change, Sort};
-use crate::number::plain;
+use crate::number::{listing, plain};
 use crate::study::{Model, Study};
 use crate::suite::{Suite, falls_with_skill};
 
-/// Heads listed at most; all of them stand on the page.
+/// Single heads listed at most, those that cost most recall; all of them stand on the page.
 const HEADS: usize = 12;
 const WIDE: usize = 100;
 
@@ -57,38 +59,37 @@ fn one(model: &Model, text: &mut String) {
     }
     text.push('\n');
 
-    let mut columns: Vec<Column> = vec![Column::new("change", |_, change| change.text.clone())];
-    columns.push(Column::new("exact", |model, change| cell(model.recall(&change.text).map(|row| row.value))));
-    columns.push(Column::new("95 % interval", |model, change| {
-        let ends = model.recall(&change.text).and_then(|row| row.ci_low.zip(row.ci_high));
-        ends.map_or("–".into(), |(low, high)| format!("{} to {}", share(low), share(high)))
-    }));
+    let mut recall = Columns::default();
+    recall.add("exact", |model, change| model.recall(&change.text));
     if let Some(metric) = model.token_metric() {
         let title = if metric.ends_with("free") { "tokens" } else { "tokens*" };
-        columns.push(Column::new(title, move |model, change| {
-            cell(model.memory(&change.text, metric).map(|row| row.value))
-        }));
+        recall.add(title, move |model, change| model.memory(&change.text, metric));
     }
+    if let Some((role, seen, _)) = model.control() {
+        recall.add("controls", move |model, change| {
+            model.row(&change.text, "memorization", role, seen, "exact_match")
+        });
+    }
+    let mut general = Columns::default();
     for suite in model.suites() {
-        columns.push(Column::new(&title(&suite), move |model, change| {
-            let value = model.score(&change.text, &suite).map(|row| row.value);
-            if falls_with_skill(&suite.metric) { value.map_or("–".into(), plain) } else { cell(value) }
-        }));
+        general.add(&title(&suite), move |model, change| model.score(&change.text, &suite));
     }
-    let heads = model.changes.iter().filter(|change| change.sort == Sort::Heads).count();
-    let mut shown = 0;
-    let rows: Vec<&Change> = model
-        .changes
-        .iter()
-        .filter(|change| model.rows.keys().any(|key| key.0 == change.text))
-        .filter(|change| {
-            shown += usize::from(change.sort == Sort::Heads);
-            change.sort != Sort::Heads || shown <= HEADS
-        })
-        .collect();
-    lay_out(model, &columns, &rows, text);
-    if heads > HEADS {
-        text.push_str(&format!("  … {} more heads on the page\n", heads - HEADS));
+    let single = |change: &&&Change| matches!(change.sort, Sort::Heads | Sort::ZeroHeads);
+    let all: Vec<&Change> =
+        model.changes.iter().filter(|change| model.rows.keys().any(|key| key.0 == change.text)).collect();
+    // Of many heads those that cost most recall.
+    let mut heads: Vec<&Change> = all.iter().filter(single).copied().collect();
+    let cost = |change: &Change| model.recall_loss(&change.text).map_or(f64::NEG_INFINITY, |loss| loss.value);
+    heads.sort_by(|a, b| cost(b).total_cmp(&cost(a)));
+    let more = heads.split_off(heads.len().min(HEADS));
+    let rows: Vec<&Change> = all.into_iter().filter(|change| !more.contains(change)).collect();
+    lay_out(model, &recall.0, &rows, text);
+    if model.recall("none").is_some() && !general.0.is_empty() {
+        text.push('\n');
+    }
+    lay_out(model, &general.0, &rows, text);
+    if !more.is_empty() {
+        text.push_str(&format!("  … {} more heads, which cost less recall, on the page\n", more.len()));
     }
     if model.token_metric() == Some("token_accuracy_forced") {
         text.push_str("  * teacher-forced; nothing was generated freely\n");
@@ -104,14 +105,31 @@ fn one(model: &Model, text: &mut String) {
 }
 
 fn tail(model: &Model, text: &mut String) {
-    let n = |name: &str, n: Option<u32>| n.map(|n| format!("{name} {n}"));
-    let mut counts = vec![n("recall", model.recall("none").map(|row| row.n))];
-    counts.extend(
-        model.suites().iter().map(|suite| n(&suite.title, model.score("none", suite).map(|row| row.n))),
-    );
+    let about = |name: &str, row: Option<&Summary>| {
+        let row = row?;
+        let from = model.named(model.origin(row)).join(" ");
+        let from = if from.is_empty() { from } else { format!(" (from {from})") };
+        Some(format!("{name} {}{from}", row.n))
+    };
+    let mut counts = vec![about("recall", model.recall("none"))];
+    if let Some((role, seen, name)) = model.control() {
+        counts.push(about(name, model.row("none", "memorization", role, seen, "exact_match")));
+    }
+    counts.extend(model.suites().iter().map(|suite| about(&suite.title, model.score("none", suite))));
     let counts: Vec<_> = counts.into_iter().flatten().collect();
     if !counts.is_empty() {
-        text.push_str(&format!("  shares in percent; items: {}\n", counts.join(", ")));
+        text.push_str("  shares in percent, each with its 95 % interval; items of\n");
+        for count in counts {
+            text.push_str(&format!("    {count}\n"));
+        }
+    }
+    let controls = [model.zeros().next().is_some(), model.random().is_some(), model.control().is_some()];
+    let names =
+        ["attention zeroed (attn.zero)", "heads drawn by lot (random)", "sequences it should not know"];
+    let there: Vec<String> =
+        names.iter().zip(controls).filter(|(_, there)| *there).map(|(name, _)| name.to_string()).collect();
+    if !there.is_empty() {
+        text.push_str(&format!("  controls: {}\n", listing(&there)));
     }
 }
 
@@ -119,55 +137,79 @@ fn title(suite: &Suite) -> String {
     if falls_with_skill(&suite.metric) { format!("{} ppl", suite.title) } else { suite.title.clone() }
 }
 
-type Cell = Box<dyn Fn(&Model, &Change) -> String>;
+type Cell = Box<dyn Fn(&Model, &Change) -> (String, String)>;
 
-struct Column {
-    title: String,
-    cell: Cell,
+/// Numbers side by side, each with its interval.
+#[derive(Default)]
+struct Columns(Vec<(String, Cell)>);
+
+impl Columns {
+    fn add<F>(&mut self, title: &str, row: F)
+    where
+        F: for<'a> Fn(&'a Model, &Change) -> Option<&'a Summary> + 'static,
+    {
+        let cell: Cell = Box::new(move |model, change| {
+            let row = row(model, change);
+            let write = |row: &Summary, value: f64| match falls_with_skill(&row.metric) {
+                true => plain(value),
+                false => share(value),
+            };
+            let value = row.map_or("–".into(), |row| write(row, row.value));
+            let ends = row.and_then(|row| Some((row, row.ci_low?, row.ci_high?)));
+            let ends = ends.map(|(row, low, high)| format!("{}–{}", write(row, low), write(row, high)));
+            (value, ends.unwrap_or_default())
+        });
+        self.0.push((title.to_string(), cell));
+    }
 }
 
-impl Column {
-    fn new(title: &str, cell: impl Fn(&Model, &Change) -> String + 'static) -> Column {
-        Column { title: title.to_string(), cell: Box::new(cell) }
+/// A table of the changes that have numbers in it; what finds no room beside goes below, under the changes again.
+fn lay_out(model: &Model, columns: &[(String, Cell)], rows: &[&Change], text: &mut String) {
+    let names: Vec<String> =
+        std::iter::once("change".to_string()).chain(rows.iter().map(|change| change.text.clone())).collect();
+    let widest = |cells: &[String]| cells.iter().map(|cell| cell.chars().count()).max().unwrap_or(0);
+    let names_wide = widest(&names) + 2;
+    let mut blocks: Vec<(usize, Vec<String>)> = Vec::new();
+    for (title, cell) in columns {
+        let cells: Vec<(String, String)> = rows.iter().map(|change| cell(model, change)).collect();
+        let mut values = vec![title.clone()];
+        values.extend(cells.iter().map(|cell| cell.0.clone()));
+        let mut ends = vec!["95 %".to_string()];
+        ends.extend(cells.iter().map(|cell| cell.1.clone()));
+        let (one, other) = (widest(&values), widest(&ends));
+        let wide = one + other + 3;
+        if blocks.last().is_none_or(|(width, _)| width + wide > WIDE) {
+            let names = names.iter().map(|name| pad(&format!("  {name}"), names_wide, false));
+            blocks.push((names_wide, names.collect()));
+        }
+        if let Some((width, lines)) = blocks.last_mut() {
+            *width += wide;
+            for ((line, value), end) in lines.iter_mut().zip(values).zip(ends) {
+                line.push_str(&format!("  {} {}", pad(&value, one, true), pad(&end, other, false)));
+            }
+        }
+    }
+    for (index, (width, lines)) in blocks.iter().enumerate() {
+        if index > 0 {
+            text.push('\n');
+        }
+        for (index, line) in lines.iter().enumerate() {
+            text.push_str(line.trim_end());
+            text.push('\n');
+            if index == 0 {
+                text.push_str(&format!("  {}\n", "─".repeat(width - 2)));
+            }
+        }
     }
 }
 
-/// Columns from the left as far as they fit; what is left out is said.
-fn lay_out(model: &Model, columns: &[Column], rows: &[&Change], text: &mut String) {
-    let mut lines: Vec<String> = vec![String::new(); rows.len() + 1];
-    let mut width = 0;
-    let mut left_out = Vec::new();
-    for (index, column) in columns.iter().enumerate() {
-        let mut cells = vec![column.title.clone()];
-        cells.extend(rows.iter().map(|change| (column.cell)(model, change)));
-        let wide = cells.iter().map(|cell| cell.chars().count()).max().unwrap_or(0) + 2;
-        if width + wide > WIDE {
-            left_out.push(column.title.clone());
-            continue;
-        }
-        width += wide;
-        for (line, cell) in lines.iter_mut().zip(cells) {
-            let pad = " ".repeat(wide - 2 - cell.chars().count());
-            line.push_str(&if index == 0 { format!("  {cell}{pad}") } else { format!("  {pad}{cell}") });
-        }
-    }
-    for (index, line) in lines.iter().enumerate() {
-        text.push_str(line.trim_end());
-        text.push('\n');
-        if index == 0 {
-            text.push_str(&format!("  {}\n", "─".repeat(width - 2)));
-        }
-    }
-    if !left_out.is_empty() {
-        text.push_str(&format!("  no room for {}; see the page\n", left_out.join(", ")));
-    }
+/// A cell set to the right or to the left.
+fn pad(cell: &str, wide: usize, right: bool) -> String {
+    let room = " ".repeat(wide.saturating_sub(cell.chars().count()));
+    if right { format!("{room}{cell}") } else { format!("{cell}{room}") }
 }
 
 /// A share in percent, without the sign.
 fn share(value: f64) -> String {
     crate::number::percent(value).trim_end_matches("\u{202f}%").to_string()
-}
-
-fn cell(value: Option<f64>) -> String {
-    value.map_or("–".into(), share)
 }

@@ -58,6 +58,8 @@ fn figure_rules(colour: impl Fn(&str) -> String) -> String {
          .fig .halo{{stroke:{paper};stroke-width:3px;paint-order:stroke;stroke-linejoin:round}}\n\
          .fig .grid{{stroke:{grid};stroke-width:1}}\n\
          .fig .axis{{stroke:{axis};stroke-width:1}}\n\
+         .fig .gap{{stroke:{paper};stroke-width:3}}\n\
+         .fig .band{{stroke:none;opacity:.12}}\n\
          .fig .lead{{stroke:{axis};stroke-width:.8;fill:none}}\n\
          .fig .line{{fill:none;stroke-width:1.7;stroke-linejoin:round}}\n\
          .fig .bar{{stroke-width:1.3;opacity:.55}}\n\
@@ -66,6 +68,7 @@ fn figure_rules(colour: impl Fn(&str) -> String) -> String {
          .fig .fill{{stroke:{paper};stroke-width:1}}\n\
          .fig .blank{{fill:{paper}}}\n\
          .fig .cell{{stroke:{grid};stroke-width:1}}\n\
+         .fig .cell.lot{{stroke:{ink};stroke-dasharray:3 3}}\n\
          .fig .on{{font-size:10px}}\n\
          .fig .on.dark{{fill:{paper}}}\n\
          .fig .thin{{stroke-width:1.1;stroke-dasharray:2 3}}\n",
@@ -79,7 +82,7 @@ fn figure_rules(colour: impl Fn(&str) -> String) -> String {
         let own = colour(&format!("c{series}"));
         css += &format!(
             ".fig .line.s{series},.fig .bar.s{series},.fig .rule.s{series}{{stroke:{own}}}\n\
-             .fig .dot.s{series},.fig .fill.s{series}{{fill:{own}}}\n.fig text.s{series}{{fill:{own}}}\n\
+             .fig .dot.s{series},.fig .fill.s{series},.fig .band.s{series}{{fill:{own}}}\n.fig text.s{series}{{fill:{own}}}\n\
              .fig .open.s{series}{{fill:{paper};stroke:{own};stroke-width:1.5}}\n",
             paper = colour("paper")
         );

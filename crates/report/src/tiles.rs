@@ -1,13 +1,9 @@
 //! Areas instead of marks: stacked columns for shares of a whole, cells for a map of two places.
 
-use crate::figure::{Draw, Panel, Point, WIDTH};
+use crate::figure::{Draw, Panel, WIDTH};
 use crate::number::{percent, whole_percent};
 use crate::scale::Scale;
 use crate::svg::{Anchor, Svg};
-
-fn data(point: &Point) -> String {
-    format!(" data-x=\"{}\" data-y=\"{}\"", point.x, point.y)
-}
 
 /// The narrowest step between neighbours on an axis; the whole axis where there is one place only.
 fn step(places: impl Iterator<Item = f64>) -> f64 {
@@ -33,44 +29,66 @@ pub fn columns(panel: &Panel, x: &Scale, y: &Scale, svg: &mut Svg) {
             let (top, bottom) = (y.at(below + point.y), y.at(below));
             let corner = (x.at(point.x) - wide / 2.0, top);
             let class = format!("fill s{}", series.style);
-            svg.rect(&class, corner, (wide, bottom - top), &data(point), &panel.hint(series, point));
+            svg.rect(&class, corner, (wide, bottom - top), &point.data(), &panel.hint(series, point));
         }
     }
 }
+
+/// Ends of the scale of shades, the smallest that holds all.
+const SCALES: [f64; 3] = [0.25, 0.5, 1.0];
 
 /// Cells: a square of the map per point, the darker the larger its third number; below zero in another colour.
 pub fn cells(panel: &Panel, x: &Scale, y: &Scale, svg: &mut Svg) {
     for series in panel.series.iter().filter(|series| series.draw == Draw::Cells) {
         let wide = (x.at(1.0) - x.at(0.0)).abs();
         let high = (y.at(1.0) - y.at(0.0)).abs();
-        let largest = series.points.iter().filter_map(|point| point.z).fold(0.0, |a, b| b.abs().max(a));
+        let largest = series.points.iter().filter_map(|point| point.z).fold(0.0, |a: f64, b| b.abs().max(a));
+        let full = SCALES.into_iter().find(|scale| largest <= *scale).unwrap_or(largest);
         for point in &series.points {
             let z = point.z.unwrap_or(f64::NAN);
-            let shade = if largest > 0.0 && z.is_finite() { z.abs() / largest } else { 0.0 };
+            let shade = if z.is_finite() { z.abs() / full } else { 0.0 };
             let style = if z < 0.0 { series.style + 1 } else { series.style };
             let corner = (x.at(point.x) - wide / 2.0, y.at(point.y) - high / 2.0);
-            let attributes = format!("{} fill-opacity=\"{shade:.3}\"", data(point));
+            let attributes = format!("{} fill-opacity=\"{shade:.3}\"", point.data());
             let title = format!("{}: {}", panel.hint(series, point), percent(z));
             // What lies below, such as the grid, is covered first.
             svg.rect("blank", corner, (wide, high), "", "");
-            svg.rect(&format!("cell fill s{style}"), corner, (wide, high), &attributes, &title);
+            let lot = if point.note.starts_with("drawn by lot") { " lot" } else { "" };
+            svg.rect(&format!("cell fill{lot} s{style}"), corner, (wide, high), &attributes, &title);
             // Written into the cell where it fits: the map can then be read without its colours.
             if wide >= 26.0 && high >= 12.0 && z.is_finite() {
                 let class = if shade > 0.55 { "on dark" } else { "on" };
                 let text = whole_percent(z).replace('\u{202f}', "").replace('-', "−").replace("−0%", "0%");
+                let sure = point.z_interval.is_some_and(|(low, high)| low > 0.0 || high < 0.0);
+                let text = format!("{}{}", text.trim_end_matches('%'), if sure { "\u{2217}" } else { "" });
                 let at = (x.at(point.x), y.at(point.y) + 3.5);
-                svg.text(class, at, Anchor::Middle, text.trim_end_matches('%'));
+                svg.text(class, at, Anchor::Middle, &text);
             }
         }
-        let text = format!("largest {}", percent(largest));
-        svg.text("soft", (WIDTH, 31.0), Anchor::End, &text);
+        shades(svg, full, series.style, series.points.iter().any(|point| point.z.is_some_and(|z| z < 0.0)));
     }
+}
+
+/// A scale of shades at the upper right; with those below zero where there are any.
+fn shades(svg: &mut Svg, full: f64, style: usize, gains: bool) {
+    let (wide, top) = (13.0, 22.0);
+    let text = whole_percent(full);
+    svg.text("soft", (WIDTH, 31.0), Anchor::End, &text);
+    let mut x = WIDTH - crate::svg::width(&text, 11.0) - 6.0;
+    for step in (if gains { -4 } else { 0 }..=4).rev() {
+        x -= wide;
+        let style = if step < 0 { style + 1 } else { style };
+        let shade = format!(" fill-opacity=\"{:.2}\"", f64::from(step).abs() / 4.0);
+        svg.rect(&format!("cell fill s{style}"), (x, top), (wide, 10.0), &shade, "");
+    }
+    let low = if gains { format!("\u{2212}{text}") } else { "0".to_string() };
+    svg.text("soft", (x - 5.0, 31.0), Anchor::End, &low);
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::figure::{Axis, Series};
+    use crate::figure::{Axis, Point, Series};
 
     fn panel(draw: Draw, points: Vec<Vec<Point>>) -> Panel {
         let series = points.into_iter().enumerate().map(|(style, points)| Series {
@@ -114,7 +132,7 @@ mod tests {
         let mut svg = Svg::default();
         cells(&panel(Draw::Cells, vec![vec![point(1.0, 0.4), point(2.0, -0.1)]]), &x, &y, &mut svg);
         let body = svg.into_body();
-        assert!(body.contains("fill s0") && body.contains("fill-opacity=\"1.000\""), "{body}");
-        assert!(body.contains("fill s1") && body.contains("fill-opacity=\"0.250\""), "{body}");
+        assert!(body.contains("fill s0") && body.contains("fill-opacity=\"0.800\""), "{body}");
+        assert!(body.contains("fill s1") && body.contains("fill-opacity=\"0.200\""), "{body}");
     }
 }

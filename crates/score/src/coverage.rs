@@ -18,16 +18,19 @@ const STUDIES: u64 = 1000;
 const SKEW: f64 = 0.6;
 
 /// Uniform between 0 and 1, and lognormal with mean 1.
-struct Random(ChaCha8);
+struct Random {
+    chacha: ChaCha8,
+    skew: f64,
+}
 
 impl Random {
     fn unit(&mut self) -> f64 {
-        (f64::from(self.0.word()) + 0.5) / 4_294_967_296.0
+        (f64::from(self.chacha.word()) + 0.5) / 4_294_967_296.0
     }
 
     fn loss(&mut self) -> f64 {
         let (radius, angle) = ((-2.0 * self.unit().ln()).sqrt(), std::f64::consts::TAU * self.unit());
-        (SKEW * radius * angle.cos() - SKEW * SKEW / 2.0).exp()
+        (self.skew * radius * angle.cos() - self.skew * self.skew / 2.0).exp()
     }
 
     fn yes(&mut self, chance: f64) -> f64 {
@@ -36,9 +39,14 @@ impl Random {
 }
 
 /// What [`summarise`] says of metrics whose totals `item` gives, as (total unchanged, total changed, weight).
-fn study(number: u64, names: &[&str], item: fn(&mut Random) -> Vec<(f64, f64, f64)>) -> Vec<Summary> {
-    let mut random = Random(ChaCha8::new(29, number));
-    let items: Vec<_> = (0..ITEMS).map(|_| item(&mut random)).collect();
+fn study(
+    number: u64,
+    (n, skew): (usize, f64),
+    names: &[&str],
+    item: fn(&mut Random) -> Vec<(f64, f64, f64)>,
+) -> Vec<Summary> {
+    let mut random = Random { chacha: ChaCha8::new(29, number), skew };
+    let items: Vec<_> = (0..n).map(|_| item(&mut random)).collect();
     let column = |(place, name): (usize, &&str)| {
         let metric = METRICS.iter().find(|m| m.kind == "sequence" && m.name == *name).unwrap();
         let part = |part: fn((f64, f64, f64)) -> f64| items.iter().map(|item| part(item[place])).collect();
@@ -55,7 +63,7 @@ fn study(number: u64, names: &[&str], item: fn(&mut Random) -> Vec<(f64, f64, f6
         role: String::new(),
         seen: None,
         prefix: None,
-        members: (0..ITEMS).collect(),
+        members: (0..n).collect(),
     };
     let changes = ["none".to_string(), "attn.identity@0".to_string()];
     let resampling = Resampling { replicates: 1000, seed: number, harness_replicates: 0 };
@@ -69,11 +77,22 @@ fn held(
     truths: &[(f64, f64)],
     item: fn(&mut Random) -> Vec<(f64, f64, f64)>,
 ) -> Vec<[usize; 3]> {
+    held_at((ITEMS, SKEW), names, truths, item)
+}
+
+/// The same of so many items with so skewed losses.
+fn held_at(
+    setting: (usize, f64),
+    names: &[&str],
+    truths: &[(f64, f64)],
+    item: fn(&mut Random) -> Vec<(f64, f64, f64)>,
+) -> Vec<[usize; 3]> {
     let studies: Vec<Vec<Summary>> =
-        (0..STUDIES).into_par_iter().map(|number| study(number, names, item)).collect();
+        (0..STUDIES).into_par_iter().map(|number| study(number, setting, names, item)).collect();
     let hold = |row: usize, pick: fn(&Summary) -> (Option<f64>, Option<f64>), truth: f64| {
         let ends = studies.iter().map(|study| pick(&study[row]));
-        ends.filter(|(low, high)| low.unwrap() <= truth && truth <= high.unwrap()).count()
+        ends.filter(|(low, high)| low.is_none_or(|low| low <= truth) && high.is_none_or(|high| truth <= high))
+            .count()
     };
     let value = |row: &Summary| (row.ci_low, row.ci_high);
     let of = |(place, (before, after)): (usize, &(f64, f64))| {
@@ -139,4 +158,60 @@ fn a_rare_loss_is_not_taken_for_none() {
         vec![(recited, recited * random.yes(0.8), 1.0)]
     });
     assert!(held[0][2] >= 930, "{held:?}");
+}
+
+#[test]
+fn explore() {
+    for n in [10, 20, 40, 60, 200] {
+        macro_rules! share {
+            ($a:expr, $b:expr) => {{
+                let held = held_at((n, 0.6), &["exact_match"], &[($a, $a * $b)], |random| {
+                    let recited = random.yes($a);
+                    vec![(recited, recited * random.yes($b), 1.0)]
+                });
+                println!("share n {n} before {} kept {}: {held:?}", $a, $b);
+            }};
+        }
+        share!(1.0, 0.5);
+        share!(1.0, 0.05);
+        share!(1.0, 0.01);
+        share!(0.5, 0.5);
+        share!(0.5, 0.9);
+        share!(0.1, 0.5);
+        share!(0.02, 0.5);
+        share!(0.9, 0.95);
+        for (name, item) in [
+            (
+                "sure",
+                (|random: &mut Random| {
+                    let before = if random.yes(0.9) > 0.0 { 1.0 } else { random.unit() };
+                    let kept = if before == 1.0 && random.yes(0.5) > 0.0 { 1.0 } else { random.unit() };
+                    vec![(before, before * kept, 1.0)]
+                }) as fn(&mut Random) -> Vec<(f64, f64, f64)>,
+            ),
+            ("rare", |random: &mut Random| {
+                let before = if random.yes(0.05) > 0.0 { 0.5 + 0.5 * random.unit() } else { 0.0 };
+                vec![(before, before * random.unit(), 1.0)]
+            }),
+        ] {
+            let truths = if name == "sure" {
+                (0.9 + 0.1 * 0.5, 0.9 * (0.5 + 0.5 * 0.5) + 0.1 * 0.25)
+            } else {
+                (0.05 * 0.75, 0.05 * 0.375)
+            };
+            println!("unit {name} n {n}: {:?}", held_at((n, 0.6), &["token_accuracy_free"], &[truths], item));
+        }
+        for skew in [0.3, 0.6, 1.0, 1.5] {
+            let truths = [(1.0, 1.5), (1f64.exp(), 1.5f64.exp())];
+            println!(
+                "loss n {n} skew {skew}: {:?}",
+                held_at((n, skew), &["loss", "perplexity"], &truths, |random| {
+                    let length = 10.0 + (random.unit() * 40.0).floor();
+                    let before = random.loss();
+                    let after = 0.5 * before + random.loss();
+                    vec![(before, after, 1.0), (-length * before, -length * after, length)]
+                })
+            );
+        }
+    }
 }

@@ -6,11 +6,13 @@
 //!
 //! How sure a number is ([`resampled`]; which interval covers what is tried in `coverage`):
 //! - a share has Wilson's interval; a number within bounds (accuracies, chances) BCa's ([`bca`]); a number without
-//!   bounds (losses, entropies, perplexities) bootstrap-t's ([`studentised`]), and of fewer than eight items Student's;
+//!   bounds (losses, entropies, perplexities) bootstrap-t's ([`studentised`]), and of fewer than eight items Student's.
+//!   Where no resample differs from another, a share, an accuracy or a chance has Wilson's, an area under a ROC curve
+//!   Newcombe's, and a count of tokens none: an interval without a width is never given for one;
 //! - standard errors are the sample's deviation (n − 1) over √n, as in lm-evaluation-harness; a last word's
 //!   perplexity has the harness's bootstrap error, digit for digit; perplexities of pages and of suffixes have none
 //!   (the harness reports none);
-//! - the area under a ROC curve has DeLong's error, which also pairs its difference from the baseline;
+//! - the area under a ROC curve has DeLong's error, which also pairs its difference from the baseline ([`area`]);
 //! - every other difference from `none` has an interval from a bootstrap over items that is paired (the same items
 //!   are drawn under both): BCa where values have bounds, symmetric bootstrap-t where they have none, MOVER of two
 //!   bootstrap-t intervals between perplexities; with the two-sided level of no difference from the same resamples,
@@ -21,6 +23,7 @@
 //! Deliberately absent: the model, its tokenizer, and anything that knows one benchmark from another.
 
 pub mod answers;
+pub mod area;
 pub mod bca;
 pub mod bootstrap;
 pub mod chacha;

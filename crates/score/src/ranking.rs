@@ -4,7 +4,8 @@
 use rayon::prelude::*;
 use rote_artifact::tables::Summary;
 
-use crate::interval::{Z, mean, wilson};
+use crate::area::Area;
+use crate::interval::wilson;
 use crate::paired::{adjust, differences};
 use crate::summary::Resampling;
 
@@ -14,52 +15,6 @@ pub const MEASURES: &[(&str, f64)] =
 
 /// Wrong guesses at which the extraction challenge stops counting.
 pub const ERRORS: u32 = 100;
-
-/// The area under the ROC curve, with each item's share in it.
-struct Area {
-    value: f64,
-    /// Per member: the share of outsiders below it, ties half.
-    members: Vec<f64>,
-    /// Per outsider: the share of members above it, ties half.
-    outsiders: Vec<f64>,
-}
-
-impl Area {
-    fn of(members: &[f64], outsiders: &[f64]) -> Area {
-        let below = |sorted: &[f64], value: f64| {
-            let less = sorted.partition_point(|other| *other < value);
-            let equal = sorted.partition_point(|other| *other <= value) - less;
-            (less as f64 + 0.5 * equal as f64) / sorted.len() as f64
-        };
-        let sort = |values: &[f64]| {
-            let mut sorted = values.to_vec();
-            sorted.sort_by(f64::total_cmp);
-            sorted
-        };
-        let (inside, outside) = (sort(members), sort(outsiders));
-        let members: Vec<f64> = members.iter().map(|value| below(&outside, *value)).collect();
-        let outsiders = outsiders.iter().map(|value| 1.0 - below(&inside, *value)).collect();
-        Area { value: mean(&members), members, outsiders }
-    }
-}
-
-/// DeLong's standard error of a number made of the shares of members and of outsiders.
-fn delong(members: &[f64], outsiders: &[f64]) -> Option<f64> {
-    let part = |shares: &[f64]| {
-        let deviation = crate::interval::deviation(shares)?;
-        Some(deviation * deviation / shares.len() as f64)
-    };
-    Some((part(members)? + part(outsiders)?).sqrt())
-}
-
-/// The two-sided normal level of a value at so many standard errors from zero.
-fn level(value: f64, error: f64) -> f64 {
-    match (value == 0.0, error == 0.0) {
-        (true, _) => 1.0,
-        (false, true) => 0.0,
-        (false, false) => libm::erfc((value / error).abs() / std::f64::consts::SQRT_2),
-    }
-}
 
 /// One measure of members (here: memorized sequences) and of outsiders (controls), `[change][item]`, higher
 /// speaking for membership.
@@ -75,8 +30,8 @@ pub struct Measured {
 /// Rows `<measure>_auc` and `<measure>_tpr` (share of members found at a false-positive rate of at most
 /// `fpr`), under every change; `like` says whose rows these are.
 ///
-/// The area's error, and that of its difference from the baseline, are DeLong's, which pairs the items. The
-/// share of members has Wilson's interval for the threshold as it is; its difference BCa's, of a paired bootstrap
+/// The area's error, and that of its difference from the baseline, are DeLong's, which pairs the items; intervals are
+/// those of [`crate::area`]. The share of members has Wilson's interval for the threshold as it is; its difference BCa's, of a paired bootstrap
 /// of members and of outsiders, which moves the threshold too.
 pub fn membership(
     measured: &Measured,
@@ -99,24 +54,17 @@ pub fn membership(
         .zip(changes)
         .enumerate()
         .map(|(change, (area, name))| {
-            let error = delong(&area.members, &area.outsiders);
             let mut row = row(name, like, &format!("{}_auc", measured.name), area.value, at_none.value, n);
-            row.stderr = error;
-            row.ci_low = error.map(|error| (area.value - Z * error).max(0.0));
-            row.ci_high = error.map(|error| (area.value + Z * error).min(1.0));
-            row.interval = "delong".to_string();
-            if change != baseline {
-                let less = |new: &[f64], old: &[f64]| -> Vec<f64> {
-                    new.iter().zip(old).map(|(new, old)| new - old).collect()
-                };
-                let error = delong(
-                    &less(&area.members, &at_none.members),
-                    &less(&area.outsiders, &at_none.outsiders),
-                );
-                row.difference_low = error.map(|error| row.difference - Z * error);
-                row.difference_high = error.map(|error| row.difference + Z * error);
-                row.difference_interval = error.map_or("none", |_| "delong").to_string();
-                row.p_value = error.map(|error| level(row.difference, error));
+            row.stderr = area.error();
+            let (ends, how) = area.interval();
+            (row.ci_low, row.ci_high) = (ends.map(|ends| ends.0), ends.map(|ends| ends.1));
+            row.interval = how.to_string();
+            if change != baseline
+                && let Some((low, high, level)) = area.less(at_none)
+            {
+                (row.difference_low, row.difference_high) = (Some(low), Some(high));
+                row.difference_interval = "mover".to_string();
+                row.p_value = Some(level);
             }
             row
         })
@@ -239,6 +187,12 @@ pub fn challenge(
     differences(&mut rows, baseline, &[n], resampling, &|change, drawn| {
         under(change, &|place| drawn[0][place])
     });
+    // Nothing right, or nothing wrong: every resample says the same. It is a share of sequences still.
+    for row in rows.iter_mut().filter(|row| row.ci_low == row.ci_high) {
+        if let Some((low, high)) = wilson(row.value, n) {
+            (row.ci_low, row.ci_high, row.interval) = (Some(low), Some(high), "wilson".to_string());
+        }
+    }
     rows
 }
 
@@ -260,23 +214,6 @@ fn row(change: &str, like: &Summary, metric: &str, value: f64, baseline: f64, n:
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_area_counts_pairs_with_ties_half() {
-        let area = Area::of(&[3.0, 2.0], &[1.0, 2.0, 4.0]);
-        // Of six pairs 3 > 1, 3 > 2 and 2 > 1 count whole, 2 = 2 half.
-        assert!((area.value - 3.5 / 6.0).abs() < 1e-15);
-        assert!((mean(&area.outsiders) - area.value).abs() < 1e-15);
-        assert_eq!(Area::of(&[5.0, 6.0], &[1.0, 2.0]).value, 1.0);
-    }
-
-    #[test]
-    fn the_areas_error_is_delongs() {
-        // Members' shares 2/3, 1/2; outsiders' 1, 3/4, 0: 1/72 / 2 + 13/48 / 3.
-        let area = Area::of(&[3.0, 2.0], &[1.0, 2.0, 4.0]);
-        let error = delong(&area.members, &area.outsiders).unwrap();
-        assert!((error * error - (1.0 / 144.0 + 13.0 / 144.0)).abs() < 1e-12, "{error}");
-    }
 
     #[test]
     fn members_found_at_a_false_positive_rate() {

@@ -2,8 +2,8 @@
 //!
 //! What is used where is chosen by coverage (`coverage`): BCa where values have bounds, since it keeps within them;
 //! bootstrap-t where they have none and may be skewed; for a difference of perplexities, which no mean is, MOVER of
-//! the two bootstrap-t intervals; for a difference of shares that all items have alike, of which every resample is
-//! the same, MOVER of the two Wilson intervals (Newcombe's).
+//! the two bootstrap-t intervals. Where all items are alike every resample is the same and says nothing: shares of them
+//! have Wilson's interval, a difference that all items have alike MOVER of the two (Newcombe's, for shares).
 
 use crate::bca::{Bca, acceleration};
 use crate::bootstrap::{Table, resample};
@@ -42,7 +42,7 @@ impl<'a> Resampled<'a> {
         let residuals: Vec<Vec<f64>> = ratios.iter().zip(&column.totals).map(of).collect();
         let times = |a: &[f64], b: &[f64]| a.iter().zip(b).map(|(a, b)| a * b).collect::<Vec<f64>>();
         let mut flat = vec![weights.clone()];
-        let studentised = !matches!(column.metric.spread, Spread::Share | Spread::Bounded);
+        let studentised = !matches!(column.metric.spread, Spread::Share | Spread::Unit | Spread::Bounded);
         if studentised {
             flat.push(times(weights, weights));
         }
@@ -117,10 +117,15 @@ impl<'a> Resampled<'a> {
         let named = |ends: Ends, name: &'static str| (ends, if ends.is_some() { name } else { "none" });
         match self.column.metric.spread {
             Spread::Share => named(wilson(value, self.n), "wilson"),
-            Spread::Bounded => {
+            Spread::Unit | Spread::Bounded => {
                 let of = |sums: &[f64]| self.replicate(sums, change);
-                let bca = self.bca(value, of, self.without(change));
-                named(bca.map(|mut bca| bca.interval()), "bca")
+                let ends = self.bca(value, of, self.without(change)).map(|mut bca| bca.interval());
+                match ends.filter(|(low, high)| low < high) {
+                    None if self.column.metric.spread == Spread::Unit && (value == 0.0 || value == 1.0) => {
+                        named(wilson(value, self.n), "wilson")
+                    }
+                    ends => named(ends, "bca"),
+                }
             }
             Spread::Mean | Spread::Resampled | Spread::Ratio => {
                 let Some(mut student) = self.student(self.ratios[change], |sums| self.sums(sums, change))
@@ -142,16 +147,22 @@ impl<'a> Resampled<'a> {
     pub fn difference(&self, change: usize) -> (Ends, Option<f64>, &'static str) {
         let base = self.baseline;
         match self.column.metric.spread {
-            Spread::Share | Spread::Bounded => {
+            Spread::Share | Spread::Unit | Spread::Bounded => {
                 let without = minus(&self.without(change), &self.without(base));
                 let number = |sums: &[f64]| self.replicate(sums, change) - self.replicate(sums, base);
                 let value = self.value(self.ratios[change]) - self.value(self.ratios[base]);
                 let Some(mut bca) = self.bca(value, number, without) else { return (None, None, "none") };
                 let ends = bca.interval();
-                if self.column.metric.spread == Spread::Share && ends.0 == ends.1 {
-                    return (self.recovered(change), Some(bca.level()), "newcombe");
+                if ends.0 < ends.1 {
+                    return (Some(ends), Some(bca.level()), "bca");
                 }
-                (Some(ends), Some(bca.level()), "bca")
+                let recovered = self.recovered(change).filter(|(low, high)| low < high);
+                let name = match (recovered, self.column.metric.spread) {
+                    (None, _) => "none",
+                    (Some(_), Spread::Share) => "newcombe",
+                    (Some(_), _) => "mover",
+                };
+                (recovered, Some(bca.level()), name)
             }
             Spread::Mean | Spread::Resampled | Spread::Ratio => {
                 let value = self.ratios[change] - self.ratios[base];

@@ -107,7 +107,7 @@ fn rows_of(
 /// Standard errors under every change, where the harness has them.
 fn stderrs(column: &Column, changes: usize, n: usize, replicates: usize) -> Vec<Option<f64>> {
     match column.metric.spread {
-        Spread::Share | Spread::Mean | Spread::Bounded => {
+        Spread::Share | Spread::Mean | Spread::Unit | Spread::Bounded => {
             (0..changes).map(|change| mean_stderr(&column.values(change))).collect()
         }
         Spread::Resampled if n > 1 && replicates > 0 => {

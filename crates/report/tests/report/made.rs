@@ -35,6 +35,8 @@ pub fn changes() -> Vec<String> {
     changes.extend((0..BLOCKS).map(|block| format!("attn.identity@{block}")));
     changes.extend(["0-1", "2-3", "4-5", "6-7"].map(|range| format!("attn.identity@{range}")));
     changes.extend((0..BLOCKS).map(|block| format!("attn.zero@{block}")));
+    changes.extend(["random4", "random4#1", "random1"].map(|lot| format!("attn.identity@all:{lot}")));
+    changes.extend((4..8).map(|head| format!("attn.zero@1:h{}", head % 4)));
     changes.extend((4..12).map(|head| format!("attn.identity@{}:h{}", head / 4, head % 4)));
     changes
 }
@@ -42,6 +44,9 @@ pub fn changes() -> Vec<String> {
 /// What is kept of recall (and of skill) under a change; the one family recites early, the other late.
 pub fn kept(family: &str, change: &str) -> (f64, f64) {
     let Some((name, place)) = change.split_once('@') else { return (1.0, 1.0) };
+    if let Some((_, lot)) = place.split_once(":random") {
+        return if lot.starts_with('1') { (0.97, 0.99) } else { (0.55, 0.94) };
+    }
     let one = |block: u32| -> (f64, f64) {
         match (family, block) {
             ("gpt_neox", 0) => (0.02, 0.35),

@@ -16,7 +16,7 @@ pub(super) const EXTRACTION_STRENGTH: Metric = Metric {
         Sample::one(right as f64 / tokens.len() as f64)
     },
     pool: Pool::Mean,
-    spread: Spread::Bounded,
+    spread: Spread::Unit,
 };
 
 #[cfg(test)]

@@ -98,8 +98,11 @@ impl Pool {
 pub enum Spread {
     /// Values are 0 or 1: closed-form error, Wilson's interval; BCa of the difference.
     Share,
-    /// Values are numbers within bounds that weigh the same, often piled up at one of them (accuracies, chances):
-    /// closed-form error, BCa, which keeps within the bounds.
+    /// Values are numbers between 0 and 1 that weigh the same, often piled up at one of them (accuracies, chances):
+    /// closed-form error, BCa, which keeps within the bounds. Of items that are all alike every resample is the same
+    /// and says nothing: at 0 or 1 Wilson's interval stands in, as no values have more spread than zeros and ones.
+    Unit,
+    /// The same between bounds that are no part of the metric (counts of tokens); no interval where all are alike.
     Bounded,
     /// Values are numbers without bounds that weigh the same: closed-form error, bootstrap-t.
     Mean,

@@ -36,7 +36,7 @@ pub(super) const ROUGE_L: Metric = Metric {
         Sample::one(f64::from(common_subsequence(&generated, &truth)) / truth.len() as f64)
     },
     pool: Pool::Mean,
-    spread: Spread::Bounded,
+    spread: Spread::Unit,
 };
 
 /// Generated and true suffix, where there is something of both.

@@ -15,7 +15,7 @@ pub(super) const P_Z: Metric = Metric {
     kind: "sequence",
     sample: |answers, _| Sample::one(log_p_z(answers)?.exp()),
     pool: Pool::Mean,
-    spread: Spread::Bounded,
+    spread: Spread::Unit,
 };
 
 /// Share of suffixes that the sampler can give at all: top-k and top-p may leave out a token.
@@ -45,7 +45,7 @@ pub(super) const DISCOVERABLE: Metric = Metric {
     kind: "sequence",
     sample: |answers, options| Sample::one(at_least_once(log_p_z(answers)?, options.draws)),
     pool: Pool::Mean,
-    spread: Spread::Bounded,
+    spread: Spread::Unit,
 };
 
 /// Share of (n, p)-discoverable suffixes: those that `n` draws give at least once with chance `p` or more.

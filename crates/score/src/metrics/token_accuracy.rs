@@ -12,7 +12,7 @@ pub(super) const FREE: Metric = Metric {
         share(same.collect::<Option<Vec<_>>>()?)
     },
     pool: Pool::Mean,
-    spread: Spread::Bounded,
+    spread: Spread::Unit,
 };
 
 /// Share of positions at which the arg-max given the true past is right.
@@ -23,7 +23,7 @@ pub(super) const FORCED: Metric = Metric {
         share(answers.first()?.tokens.iter().map(|token| token.argmax == token.token).collect())
     },
     pool: Pool::Mean,
-    spread: Spread::Bounded,
+    spread: Spread::Unit,
 };
 
 fn share(right: Vec<bool>) -> Option<Sample> {
