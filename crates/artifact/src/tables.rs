@@ -97,12 +97,12 @@ table! { "summary", version 1,
         n: u32, "items";
         baseline: f64, "the value at `none`";
         relative_change: Option<f64>, "(value - baseline) / baseline; null where the baseline is 0";
-        interval: String, "how the interval was made: `wilson`, `bca`, `bootstrap_t`, `student`, `delong` or `none`";
+        interval: String, "how the interval was made: `wilson`, `bca`, `bootstrap_t`, `student`, `delong_logit`, `newcombe` or `none`";
         difference: f64, "value - baseline";
         difference_low: Option<f64>, "lower end of the difference's 95 % interval, paired by item; null at `none`";
         difference_high: Option<f64>, "upper end of it";
-        difference_interval: String, "how it was made: `bca`, `bootstrap_t`, `mover`, `newcombe`, `student`, `delong` or `none`";
-        p_value: Option<f64>, "two-sided, of no difference, from the same resamples; null at `none`";
+        difference_interval: String, "how it was made: `bca`, `bootstrap_t`, `mover`, `newcombe`, `tango`, `student` or `none`";
+        p_value: Option<f64>, "two-sided, of no difference, by the same method; null at `none`";
         p_adjusted: Option<f64>, "the same after Holm's correction over all changes of the group and metric";
     }
 }

@@ -2,6 +2,28 @@
 //!
 //! Asked is 93 to 97 % of the 95 % intervals. Percentiles of the bootstrap hold the truth in 90 to 93 % of such
 //! studies where losses are lognormal, and BCa hardly more often; hence bootstrap-t and MOVER there.
+//!
+//! Elsewhere, in percent of 1000 studies (value unchanged, changed, their difference; where all are 1 unchanged, that is
+//! certain by construction):
+//!
+//! | items | 10 | 20 | 60 | 200 |
+//! |---|---|---|---|---|
+//! | share 1.0, 5 % kept | – 92 99 | – 92 100 | – 97 99 | – 98 97 |
+//! | share 1.0, half kept | – 99 99 | – 96 97 | – 94 96 | – 95 95 |
+//! | share 0.5, 90 % kept | 98 95 100 | 98 97 100 | 96 95 99 | 95 95 97 |
+//! | share 0.5, 5 % flip | 98 98 100 | 98 97 100 | 96 96 96 | 95 95 94 |
+//! | share 0.02, half kept | 98 90 100 | 94 98 100 | 96 97 100 | 93 95 99 |
+//! | accuracies, nine of ten whole | 94 95 93 | 93 95 94 | 94 96 95 | 96 94 94 |
+//! | chances, nineteen of twenty zero | 98 97 96 | 98 95 93 | 96 90 89 | 96 95 94 |
+//! | lognormal losses, deviation 0.3 | 95 94 97 | 94 95 95 | 94 95 95 | 95 95 95 |
+//! | deviation 0.6 | 94 93 96 | 94 94 95 | 95 95 95 | 94 96 95 |
+//! | deviation 1.0 | 91 91 94 | 92 92 94 | 93 94 95 | 94 95 96 |
+//! | deviation 1.5 | 86 86 91 | 88 88 91 | 90 92 92 | 92 93 95 |
+//! | their perplexities, deviation 0.6 | 92 93 93 | 94 93 93 | 94 94 94 | 95 95 96 |
+//! | deviation 1.5 | 86 86 86 | 86 87 90 | 89 90 91 | 91 93 93 |
+//!
+//! So: with a few dozen items, what nearly all have alike (chances) and what a few items make (tails) is held less often
+//! than said, as by any interval that knows the sample alone. Shares err on the wide side.
 
 use rayon::prelude::*;
 use rote_artifact::tables::Summary;
@@ -160,58 +182,28 @@ fn a_rare_loss_is_not_taken_for_none() {
     assert!(held[0][2] >= 930, "{held:?}");
 }
 
+/// Few items and rare changes: no interval of a share or of its difference holds the truth much less often than said.
 #[test]
-fn explore() {
-    for n in [10, 20, 40, 60, 200] {
-        macro_rules! share {
-            ($a:expr, $b:expr) => {{
-                let held = held_at((n, 0.6), &["exact_match"], &[($a, $a * $b)], |random| {
-                    let recited = random.yes($a);
-                    vec![(recited, recited * random.yes($b), 1.0)]
-                });
-                println!("share n {n} before {} kept {}: {held:?}", $a, $b);
-            }};
-        }
-        share!(1.0, 0.5);
-        share!(1.0, 0.05);
-        share!(1.0, 0.01);
-        share!(0.5, 0.5);
-        share!(0.5, 0.9);
-        share!(0.1, 0.5);
-        share!(0.02, 0.5);
-        share!(0.9, 0.95);
-        for (name, item) in [
-            (
-                "sure",
-                (|random: &mut Random| {
-                    let before = if random.yes(0.9) > 0.0 { 1.0 } else { random.unit() };
-                    let kept = if before == 1.0 && random.yes(0.5) > 0.0 { 1.0 } else { random.unit() };
-                    vec![(before, before * kept, 1.0)]
-                }) as fn(&mut Random) -> Vec<(f64, f64, f64)>,
-            ),
-            ("rare", |random: &mut Random| {
-                let before = if random.yes(0.05) > 0.0 { 0.5 + 0.5 * random.unit() } else { 0.0 };
-                vec![(before, before * random.unit(), 1.0)]
-            }),
-        ] {
-            let truths = if name == "sure" {
-                (0.9 + 0.1 * 0.5, 0.9 * (0.5 + 0.5 * 0.5) + 0.1 * 0.25)
-            } else {
-                (0.05 * 0.75, 0.05 * 0.375)
-            };
-            println!("unit {name} n {n}: {:?}", held_at((n, 0.6), &["token_accuracy_free"], &[truths], item));
-        }
-        for skew in [0.3, 0.6, 1.0, 1.5] {
-            let truths = [(1.0, 1.5), (1f64.exp(), 1.5f64.exp())];
-            println!(
-                "loss n {n} skew {skew}: {:?}",
-                held_at((n, skew), &["loss", "perplexity"], &truths, |random| {
-                    let length = 10.0 + (random.unit() * 40.0).floor();
-                    let before = random.loss();
-                    let after = 0.5 * before + random.loss();
-                    vec![(before, after, 1.0), (-length * before, -length * after, length)]
-                })
-            );
-        }
-    }
+fn few_items_are_not_made_more_of_than_they_tell() {
+    let held = held_at((20, SKEW), &["exact_match"], &[(0.5, 0.45)], |random| {
+        let recited = random.yes(0.5);
+        vec![(recited, recited * random.yes(0.9), 1.0)]
+    });
+    assert!(held[0].iter().all(|held| *held >= 930), "{held:?}");
+    let held =
+        held_at((20, SKEW), &["exact_match"], &[(1.0, 0.05)], |random| vec![(1.0, random.yes(0.05), 1.0)]);
+    assert!(held[0][1..].iter().all(|held| *held >= 915), "{held:?}");
+}
+
+/// Tails heavier than any loss of text here: what is lost then is no more than the table above says.
+#[test]
+fn heavy_tails_cost_no_more_than_is_said() {
+    let truths = [(1.0, 1.5), (1f64.exp(), 1.5f64.exp())];
+    let held = held_at((60, 1.5), &["loss", "perplexity"], &truths, |random| {
+        let length = 10.0 + (random.unit() * 40.0).floor();
+        let before = random.loss();
+        let after = 0.5 * before + random.loss();
+        vec![(before, after, 1.0), (-length * before, -length * after, length)]
+    });
+    assert!(held.iter().flatten().all(|held| *held >= 885), "{held:?}");
 }

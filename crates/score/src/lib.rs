@@ -16,7 +16,8 @@
 //! - every other difference from `none` has an interval from a bootstrap over items that is paired (the same items
 //!   are drawn under both): BCa where values have bounds, symmetric bootstrap-t where they have none, MOVER of two
 //!   bootstrap-t intervals between perplexities; with the two-sided level of no difference from the same resamples,
-//!   and that level after Holm's correction over all interventions compared.
+//!   and that level after Holm's correction over all interventions compared. A difference of shares that rests on fewer
+//!   than ten differing items has Tango's interval and McNemar's mid-p ([`tango`]): resamples of so few tell too little.
 //!
 //! The table names each row's method (`interval`, `difference_interval`).
 //!
@@ -38,6 +39,7 @@ pub mod resampled;
 pub mod studentised;
 pub mod subjects;
 pub mod summary;
+pub mod tango;
 
 use std::path::PathBuf;
 

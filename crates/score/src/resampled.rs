@@ -2,7 +2,7 @@
 //!
 //! What is used where is chosen by coverage (`coverage`): BCa where values have bounds, since it keeps within them;
 //! bootstrap-t where they have none and may be skewed; for a difference of perplexities, which no mean is, MOVER of
-//! the two bootstrap-t intervals. Where all items are alike every resample is the same and says nothing: shares of them
+//! the two bootstrap-t intervals; for a difference of shares that rests on few items, Tango's. Where all items are alike every resample is the same and says nothing: shares of them
 //! have Wilson's interval, a difference that all items have alike MOVER of the two (Newcombe's, for shares).
 
 use crate::bca::{Bca, acceleration};
@@ -11,6 +11,10 @@ use crate::interval::{Estimate, correlation, difference, wilson};
 use crate::metrics::{Pool, Spread};
 use crate::studentised::{Studentised, Sums};
 use crate::summary::{Column, Resampling};
+use crate::tango::Discordant;
+
+/// Differing items from which on resamples of a difference of shares are trusted.
+const FEW: f64 = 10.0;
 
 /// Both ends of an interval, where there is one.
 type Ends = Option<(f64, f64)>;
@@ -147,6 +151,15 @@ impl<'a> Resampled<'a> {
     pub fn difference(&self, change: usize) -> (Ends, Option<f64>, &'static str) {
         let base = self.baseline;
         match self.column.metric.spread {
+            Spread::Share if self.discordant(change).is_scarce(FEW) => {
+                let found = self.discordant(change);
+                let level = (self.n > 1).then(|| found.level());
+                (
+                    Some(found.interval()).filter(|_| self.n > 1),
+                    level,
+                    if self.n > 1 { "tango" } else { "none" },
+                )
+            }
             Spread::Share | Spread::Unit | Spread::Bounded => {
                 let without = minus(&self.without(change), &self.without(base));
                 let number = |sums: &[f64]| self.replicate(sums, change) - self.replicate(sums, base);
@@ -179,6 +192,15 @@ impl<'a> Resampled<'a> {
                 }
             }
         }
+    }
+
+    /// Of zeros and ones: who holds under the change alone, and unchanged alone.
+    fn discordant(&self, change: usize) -> Discordant {
+        let of = |change: usize| -> Vec<f64> {
+            let members = self.column.totals[change].iter().zip(&self.column.weights);
+            members.filter(|(_, weight)| **weight > 0.0).map(|(total, _)| *total).collect()
+        };
+        Discordant::of(&of(change), &of(self.baseline))
     }
 
     /// The difference's interval from those of both values.
