@@ -262,5 +262,13 @@ fn controls(model: &Model) -> Option<String> {
             loss_text(bypass)
         ));
     }
+    let drawn: Vec<Loss> = model.randoms().filter_map(|change| model.recall_loss(&change.text)).collect();
+    if !drawn.is_empty() {
+        let each: Vec<String> = drawn.iter().map(|loss| loss_text(*loss)).collect();
+        parts.push(format!(
+            "bypassing as many heads as a block has, drawn by lot from all blocks, costs {} of recall",
+            listing(&each)
+        ));
+    }
     (!parts.is_empty()).then(|| format!("Controls: {}.", parts.join("; ")))
 }

@@ -107,8 +107,27 @@ fn lot_axis(model: &Model) -> Axis {
     Axis { aside: model.random().map(|_| "random".to_string()), ..block_axis(model) }
 }
 
+/// What the captions say of the controls that some model has: where zeroed blocks are, and random heads.
+fn controls(study: &Study, zeroed: &str) -> String {
+    let mut text = String::new();
+    if study.models.iter().any(|model| model.zeros().next().is_some()) {
+        text += zeroed;
+    }
+    if study.models.iter().any(|model| model.random().is_some()) {
+        text += LOTS;
+    }
+    text
+}
+
+/// Where zeroed blocks have panels.
+const ZEROED: &str = " Control, in panels of their own: attention's output is set to zero instead.";
+
+/// Where zeroed blocks have marks.
+const HOLLOW: &str = " Control, hollow squares: the memorized ones when the block's attention output is set to zero \
+                      instead.";
+
 /// What the captions say of the controls beside the axis.
-const LOTS: &str = "Before the axis, \u{201c}random\u{201d}: as many heads as a block has, drawn by lot from all \
+const LOTS: &str = " Control, before the axis, \u{201c}random\u{201d}: as many heads as a block has, drawn by lot from all \
                     blocks, are bypassed instead.";
 
 pub(crate) fn panel(title: &str, x: Axis, y: Axis, series: Vec<Option<Series>>) -> Option<Panel> {
@@ -145,9 +164,9 @@ fn memorization(study: &Study) -> Figure {
         title: "What is still recited when one block's attention is bypassed".into(),
         caption: format!(
             "Exact match: greedy decoding from the prefix gives the whole suffix. Token accuracy: share of \
-             suffix tokens it gives. Dashed, in the band of its interval: the unchanged model. Controls: the same for \
-             sequences the model should not know (hollow circles), and exact match of the memorized ones when the \
-             block's attention output is set to zero instead (hollow squares). {LOTS} Bars are 95 % intervals."
+             suffix tokens it gives. Dashed, in the band of its interval: the unchanged model. Control, hollow circles: \
+             exact match of sequences the model should not know.{} Bars are 95 % intervals.",
+            controls(study, HOLLOW)
         ),
         columns: ("block", "share"),
         from: &["scores"],
@@ -210,8 +229,8 @@ fn benchmarks(study: &Study) -> Figure {
         title: "What is left of general ability".into(),
         caption: format!(
             "Benchmark scores with one block's attention bypassed. Dashed, in the band of its interval: the unchanged \
-             model. Controls: in panels of their own, attention's output is set to zero instead. {LOTS} Bars are 95 % \
-             intervals."
+             model.{} Bars are 95 % intervals.",
+            controls(study, ZEROED)
         ),
         columns: ("block", "score"),
         from: &["scores"],
@@ -293,8 +312,8 @@ fn losses(study: &Study) -> Figure {
              perplexities 1 − unchanged / bypassed, which is the relative loss of the geometric mean of the \
              probability given to the true text. Tasks of a kind are averaged. A task at which the unchanged model is \
              not above guessing is left out. An accuracy cannot fall much below guessing, so a task near guessing \
-             shows little loss whatever is done to the model. Controls: in panels of their own, attention's output is \
-             set to zero instead. {LOTS} Bars are 95 % intervals."
+             shows little loss whatever is done to the model.{} Bars are 95 % intervals.",
+            controls(study, ZEROED)
         ),
         columns: ("block", "loss"),
         from: &["scores"],
@@ -330,8 +349,8 @@ fn entropy(study: &Study) -> Figure {
         caption: format!(
             "Mean entropy of the next-token distributions over the suffix, given the true text so far. A \
              model that recites is sure; one that guesses is not. Dashed, in the band of its interval: the unchanged \
-             model. Controls: sequences the model should not know (hollow circles), and the memorized ones when the \
-             block's attention output is set to zero instead (hollow squares). {LOTS} Bars are 95 % intervals."
+             model. Control, hollow circles: sequences the model should not know.{} Bars are 95 % intervals.",
+            controls(study, HOLLOW)
         ),
         columns: ("block", "entropy"),
         from: &["scores"],

@@ -76,7 +76,7 @@ pub fn around_points(labels: &[((f64, f64), &str, usize)], marks: &[(f64, f64)],
             // The text's nearest side touches the end of the ray.
             let left = cx - wide / 2.0 + cosine * wide / 2.0;
             let middle = cy - sine * SIZE / 2.0;
-            let area = (left - 1.0, middle - SIZE / 2.0, left + wide + 1.0, middle + SIZE / 2.0);
+            let area = (left - 3.0, middle - SIZE / 2.0, left + wide + 3.0, middle + SIZE / 2.0);
             let inside = area.0 >= frame.0 && area.1 >= frame.1 && area.2 <= frame.2 && area.3 <= frame.3;
             let free = taken.iter().all(|other| !overlap(&area, other));
             (inside && free).then_some((area, radius, (cx, cy)))
@@ -88,7 +88,7 @@ pub fn around_points(labels: &[((f64, f64), &str, usize)], marks: &[(f64, f64)],
                 let begin = (x + (end.0 - x) * 5.0 / away, y + (end.1 - y) * 5.0 / away);
                 (begin, end)
             });
-            let at = (area.0 + 1.0, area.3 - 2.0);
+            let at = (area.0 + 3.0, area.3 - 2.0);
             placed.push(Placed { text: text.to_string(), style, at, lead });
         }
     }

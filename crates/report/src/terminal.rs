@@ -124,8 +124,7 @@ fn tail(model: &Model, text: &mut String) {
         }
     }
     let controls = [model.zeros().next().is_some(), model.random().is_some(), model.control().is_some()];
-    let names =
-        ["attention zeroed (attn.zero)", "heads drawn by lot (random)", "sequences it should not know"];
+    let names = ["attention zeroed", "heads drawn by lot (random)", "sequences it should not know"];
     let there: Vec<String> =
         names.iter().zip(controls).filter(|(_, there)| *there).map(|(name, _)| name.to_string()).collect();
     if !there.is_empty() {
@@ -165,6 +164,11 @@ impl Columns {
 
 /// A table of the changes that have numbers in it; what finds no room beside goes below, under the changes again.
 fn lay_out(model: &Model, columns: &[(String, Cell)], rows: &[&Change], text: &mut String) {
+    let scored = |change: &&&Change| columns.iter().any(|(_, cell)| cell(model, change).0 != "–");
+    let rows: Vec<&Change> = rows.iter().filter(scored).copied().collect();
+    if rows.is_empty() {
+        return;
+    }
     let names: Vec<String> =
         std::iter::once("change".to_string()).chain(rows.iter().map(|change| change.text.clone())).collect();
     let widest = |cells: &[String]| cells.iter().map(|cell| cell.chars().count()).max().unwrap_or(0);

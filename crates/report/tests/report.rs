@@ -119,6 +119,41 @@ fn joined_roles_heads_prefixes_and_the_harness_have_their_places() {
 }
 
 #[test]
+fn every_score_has_its_interval_its_source_and_its_controls() {
+    let made = Made::new();
+    let place = made.report("report", &made.everything()).unwrap();
+    for name in
+        ["memorization", "benchmarks", "losses", "trade-off", "prefix", "times-seen", "entropy", "heads"]
+    {
+        let csv = text(&place, &format!("figures/{name}.csv"));
+        let source = csv.lines().next().unwrap().split(',').position(|name| name == "source").unwrap();
+        let cells = |line: &str| -> Vec<String> {
+            let mut quoted = false;
+            let cut = |letter: char| {
+                quoted ^= letter == '"';
+                letter == ',' && !quoted
+            };
+            line.split(cut).map(str::to_string).collect()
+        };
+        for line in csv.lines().skip(1) {
+            let cells = cells(line);
+            assert!(!cells[source].is_empty(), "{name}: {line}");
+            let (low, high) = if name == "heads" { (11, 12) } else { (5, 6) };
+            assert!(!cells[low].is_empty() && !cells[high].is_empty(), "{name}: {line}");
+        }
+        assert!(csv.contains("attn.zero@") || ["prefix"].contains(&name), "{name}: no zeroed control");
+        assert!(csv.contains(":random") || name == "heads", "{name}: no random heads");
+    }
+    let csv = text(&place, "figures/memorization.csv");
+    // Each drawing of four heads, beside the axis; the unchanged model's band; none of a single head.
+    assert!(csv.contains("random4#1,,") && csv.contains("exact match,none,,1,") && !csv.contains("random1,"));
+    let heads = text(&place, "figures/heads.csv");
+    assert!(heads.contains("random1,") && heads.contains("drawn by lot") && heads.contains("attn.zero@1:h2"));
+    let svg = text(&place, "figures/memorization.svg");
+    assert!(svg.contains("class=\"band s0\"") && svg.contains(">random<"));
+}
+
+#[test]
 fn every_position_is_certified_or_not_or_changed() {
     let made = Made::new();
     let place = made.report("report", &made.everything()).unwrap();
@@ -181,12 +216,18 @@ fn what_is_missing_is_said() {
     let page = text(&place, "page.html");
     assert!(page.contains("LAMBADA, HellaSwag, WikiText, ARC-Easy and PIQA"));
     assert!(page.contains("no artifact of rote-bound given"));
-    assert!(page.contains("no attn.identity@all:randomN"));
     // A figure without rows is no empty figure: it stands in the list alone.
     for name in ["benchmarks", "bounds", "tightness"] {
         assert!(!page.contains(&format!("<h2 id=\"{name}\">")), "{name}");
     }
     assert!(!place.join("figures/benchmarks.svg").exists());
+
+    let (_, rows) = scores("gpt_neox", &["memorization"]);
+    let undrawn: Vec<_> = rows.into_iter().filter(|row| !row.change.contains("random")).collect();
+    let scores = vec![made.artifact("score-undrawn", "gpt_neox", |output| write(output, undrawn))];
+    let inputs = Inputs { scores, extractions: none(), bounds: none() };
+    let page = text(&made.report("undrawn", &inputs).unwrap(), "page.html");
+    assert!(page.contains("no attn.identity@all:randomN") && !page.contains("Control, before the axis"));
 
     let only = vec![made.artifact("bound-alone", "gpt_neo", |output| write_bounds(output, "gpt_neo"))];
     let inputs = Inputs { scores: none(), extractions: none(), bounds: only };
