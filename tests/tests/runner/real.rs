@@ -426,3 +426,29 @@ fn a_lost_file_is_made_again_as_it_was() {
         assert_eq!(lab.contents("data/store"), *expected());
     }
 }
+
+/// Another tool's estimate of a capture's disk left out how wide the activations are; what is told here is what lies
+/// there, and that is no less than half of the numbers at full width.
+#[test]
+fn what_a_capture_takes_on_disk_is_told_with_its_width() {
+    let lab = Lab::new();
+    let (code, _, stderr) = lab.rote(&["run", "real.toml", "capture"]);
+    assert_eq!(code, 0, "{stderr}");
+    let place = lab.path("data/store/view/real/capture");
+    let manifest = Manifest::read(&place).unwrap();
+    let files = manifest.files.iter().map(|file| fs::metadata(place.join(&file.path)).unwrap().len());
+    let bytes: u64 = files.sum();
+    let width = manifest.subjects[0].d_model;
+    let full = manifest.tables["activation"].rows * u64::from(width) * 4;
+    assert!((full / 2..2 * full).contains(&bytes), "{bytes} of {full}");
+    fs::write(lab.path("real.toml"), PIPELINE.replace("\"6-7\"", "\"5-7\"")).unwrap();
+    let (_, plan, stderr) = lab.rote(&["plan", "real.toml"]);
+    let told = plan
+        .split("capture: runs")
+        .nth(1)
+        .unwrap_or_else(|| panic!("{plan}{stderr}"))
+        .split("\n  $")
+        .next()
+        .unwrap();
+    contains(told, &format!(", {:.1} MB on disk", bytes as f64 / 1e6));
+}

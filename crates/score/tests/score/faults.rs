@@ -8,10 +8,12 @@
 //! | the unchanged run uses another batch size; results depend on it | `content_does_not_depend_on_batch_or_threads` (intervene), `a_row_does_not_depend_on_its_neighbours` (model) |
 //! | summaries kept without their items | `scores_name_the_request_or_the_document_and_summaries_are_their_means` (score) |
 //! | a bypass that cannot work on a cache | `a_cached_continuation_equals_the_full_pass` (model) |
+//! | no single heads, no combinations of blocks | `every_checkpoint_computes_what_transformers_computes` (model; one head, all blocks, each alone) |
 //! | half a sequence's log-likelihood over its whole length | `perplexity_divides_by_as_many_tokens_as_it_adds_up` |
 //! | guesses ranked by a shifted window | `guesses_are_ranked_by_all_their_tokens_and_no_others` |
 //! | extraction strength never 0, the last token dropped | `extraction_strength_reaches_zero_and_counts_the_last_token` |
 //! | (n, p) in plain floating point | `small_chances_are_not_lost` |
+//! | an estimate of disk without the activations' width | `what_a_capture_takes_on_disk_is_told_with_its_width` (runner) |
 //! | endings scored after their common prefix, per token | `acc_norm_divides_the_whole_choice_by_its_characters` |
 //! | tasks of one name with other prompts | `documents_have_the_harness_hashes_whatever_file_they_come_from` (prepare) |
 
