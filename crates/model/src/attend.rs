@@ -16,8 +16,6 @@ use crate::{Real, Spec};
 
 /// Queries that share what is read of keys and values.
 const CHUNK: usize = 48;
-/// Keys that stay close to the processor while a chunk's queries go over them.
-const KEYS: usize = 2 * PANEL;
 /// Positions whose values are added up by themselves. In one sum over thousands of positions, what rounding takes away
 /// would be the largest error of a long text's log-probability.
 const STRETCH: usize = 128;
@@ -141,14 +139,14 @@ impl<'a, T: Real> Task<'a, T> {
         for &(block, take) in &self.stretches {
             let count = take.min(end.saturating_sub(base));
             let skip = lowest.saturating_sub(base) / PANEL * PANEL;
-            for from in (skip..count).step_by(KEYS) {
+            for from in (skip..count).step_by(PANEL) {
                 let keys = Rows {
                     data: &block.keys[(kv_head * block.capacity + from) * d..],
                     stride: PANEL,
                     panel: PANEL,
                     hop: d * PANEL,
                 };
-                let upto = count.min(from + KEYS);
+                let upto = count.min(from + PANEL);
                 abreast!(chunk.clone(), T, |query, Q, W| {
                     // Whole lanes of what the queries see together.
                     let (low, end) = (self.seen(query).start, self.seen(query + Q - 1).end);

@@ -297,12 +297,14 @@ pub(crate) fn store<T: Real>(kept: &mut KeysValues<T>, share: &[T], from: usize,
         let (lane, left) = (at % PANEL, rest.len() / width);
         let count = left.min(PANEL - lane);
         let (tokens, after) = rest.split_at(count * width);
-        for coordinate in 0..d_kv {
-            let (head, place) = (coordinate / spec.d_head, coordinate % spec.d_head);
-            let lanes = (head * capacity + at - lane) * spec.d_head + place * PANEL;
-            let keys = &mut kept.keys[lanes + lane..][..count];
-            for (key, token) in keys.iter_mut().zip(tokens.chunks_exact(width)) {
-                *key = token[d_query + coordinate];
+        for head in 0..spec.n_kv_heads {
+            let first = (head * capacity + at - lane) * spec.d_head + lane;
+            for place in 0..spec.d_head {
+                let keys = &mut kept.keys[first + place * PANEL..][..count];
+                let from = d_query + head * spec.d_head + place;
+                for (key, token) in keys.iter_mut().zip(tokens.chunks_exact(width)) {
+                    *key = token[from];
+                }
             }
         }
         (rest, at) = (after, at + count);

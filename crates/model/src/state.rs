@@ -6,12 +6,12 @@ use crate::kernels::LANES;
 use crate::{Real, Spec};
 
 /// Keys of a panel.
-pub(crate) const PANEL: usize = 2 * LANES;
+pub(crate) const PANEL: usize = 4 * LANES;
 
 /// Keys and values of one block for a stretch of positions.
 #[derive(Debug)]
 pub(crate) struct KeysValues<T> {
-    /// `[n_kv_heads, capacity / 32, d_head, 32]`: a panel of keys by coordinate, so that scores are computed for many keys
+    /// `[n_kv_heads, capacity / 64, d_head, 64]`: a panel of keys by coordinate, so that scores are computed for many keys
     /// at once.
     pub(crate) keys: Vec<T>,
     /// `[n_kv_heads, capacity, d_head]`.

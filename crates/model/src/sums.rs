@@ -39,10 +39,11 @@ macro_rules! abreast {
         let most = Abreast::of::<$real>();
         abreast!(@ most == Abreast::Eight, 8, 2 * LANES, end, $query, $q, $w, $each);
         abreast!(@ most == Abreast::EightNarrow, 8, LANES, end, $query, $q, $w, $each);
+        abreast!(@ most == Abreast::Eight, 4, 2 * LANES, end, $query, $q, $w, $each);
         abreast!(@ most == Abreast::Six, 6, LANES, end, $query, $q, $w, $each);
-        abreast!(@ most == Abreast::Three, 3, LANES, end, $query, $q, $w, $each);
+        abreast!(@ matches!(most, Abreast::Six | Abreast::Three), 3, LANES, end, $query, $q, $w, $each);
         // One sum alone waits for each addition: more of it side by side.
-        abreast!(@ true, 1, 2 * LANES, end, $query, $q, $w, $each);
+        abreast!(@ true, 1, 4 * LANES, end, $query, $q, $w, $each);
     };
     (@ $when:expr, $count:literal, $width:expr, $end:ident, $query:ident, $q:ident, $w:ident, $each:expr) => {
         while $when && $query + $count <= $end {
@@ -107,7 +108,11 @@ pub(crate) fn add_up<T: Real, const Q: usize, const W: usize>(
             tile::<T, Q, W>(sums, stride, weights, spans, rows, from, fresh);
             from += W;
         }
-        while from + LANES <= width {
+        if W > 2 * LANES && from + 2 * LANES <= width {
+            tile::<T, Q, { 2 * LANES }>(sums, stride, weights, spans, rows, from, fresh);
+            from += 2 * LANES;
+        }
+        if W > LANES && from + LANES <= width {
             tile::<T, Q, LANES>(sums, stride, weights, spans, rows, from, fresh);
             from += LANES;
         }
