@@ -103,8 +103,6 @@ pub(crate) struct AttnPoint {
     pub output: Matrix<f64>,
     /// `|A_i - a_0|`.
     pub centred: Vec<f64>,
-    /// `(max_i sum_h |v_i^h|^2)^(1/2)`.
-    pub value_size: f64,
     /// First position of each query's mask.
     pub first: Vec<usize>,
     /// Steps that theorem C was asked for, with its answers: once their bounds have outgrown the state, all
@@ -213,9 +211,7 @@ impl AttnPoint {
             })
             .collect();
         let centred = (0..n).map(|i| distance(output.row(i), &c.constant)).collect();
-        // Each value counts once per query head that reads it.
-        let value_size = row_norms(&value).into_iter().fold(0.0, f64::max) * (group as f64).sqrt();
-        AttnPoint { heads, output, centred, value_size, first, asked: Mutex::default() }
+        AttnPoint { heads, output, centred, first, asked: Mutex::default() }
     }
 }
 
