@@ -8,6 +8,7 @@ request in it is compared at every block and position. What is compared is the v
 table tells; a difference above 1e-6 of numpy's value fails. Where nothing moves (token 0, or a token like all before
 it) both are rounding, and must be below the slack.
 """
+import functools
 import sys
 
 import gguf
@@ -42,8 +43,10 @@ def rotate(x, base):
     return np.concatenate([a * cos - b * sin, b * cos + a * sin], -1)
 
 
-def norms(config, t, block):
+@functools.cache
+def norms(block):
     """Of one block: |OV_h| per head, of all stacked, and stacked with weights (lemma L3)."""
+    t = tensors
     w = lambda name: t[f"blk.{block}.{name}.weight"]
     heads, group = config["heads"], config["heads"] // config["kv"]
     value = (w("attn_v") * w("attn_norm")).reshape(config["kv"], -1, len(w("attn_norm")))
@@ -87,7 +90,7 @@ def local(config, t, tokens):
             away[h] = 2 * np.sqrt(len(out)) * others
             far = np.linalg.norm(of_values[None] - (mixed[:, h] @ out[:, h].T)[:, None], axis=-1) * seen
             bounds[6] += far.max(-1)
-        each, stacked, weighted = norms(config, t, block)
+        each, stacked, weighted = norms(block)
         bounds[4] = np.minimum.reduce([each @ away, stacked * np.linalg.norm(away, axis=0),
                                        weighted * np.sqrt(each @ away ** 2)])
         # Summed before the norm: a Gram matrix would lose half of the digits of what cancels.
