@@ -40,8 +40,9 @@ pub(crate) fn linear_estimates(
             let reaction = attention(spec, attn, &point.attn, &turn, &point.before_attn.u, &du);
             middle.add(0, reaction.data.into_iter());
         }
-        let read = if constants.sequential() { &middle } else { &dx.top(active * n) };
-        let reaction = through_mlp(mlp, &point.mlp, &normed(&point.before_mlp, read, spec));
+        // A parallel block's MLP reads the block's input, which does not differ where a plan begins.
+        let read = if constants.sequential() { middle.top(active * n) } else { dx.top(older * n) };
+        let reaction = through_mlp(mlp, &point.mlp, &normed(&point.before_mlp, &read, spec));
         middle.add(0, reaction.data.into_iter());
         for (at, (plan, _)) in plans[..active].iter().enumerate() {
             if plan.blocks[block].mlp_zero {

@@ -350,11 +350,12 @@ impl Part<'_> {
         let mut spread = Matrix::new(n, n, vec![0.0; n * n]);
         let mut apart = spread.clone();
         let mut diameter = vec![0.0_f64; n];
+        let width = long_values.cols;
         for i in 0..n {
-            for j in self.first[i]..=i {
-                spread.data[i * n + j] = distance(long_values.row(j), long_mixed.row(i));
-                apart.data[i * n + j] = distance(long_values.row(j), long_values.row(i));
-            }
+            let (from, cells) = (self.first[i], i * n + self.first[i]..i * n + i + 1);
+            let rows = &long_values.data[from * width..(i + 1) * width];
+            crate::wide::lengths_from(&mut spread.data[cells.clone()], &[], &[], rows, long_mixed.row(i));
+            crate::wide::lengths_from(&mut apart.data[cells], &[], &[], rows, long_values.row(i));
             let own = apart.data[i * n + self.first[i]..=i * n + i].iter().copied().fold(0.0, f64::max);
             diameter[i] = if self.first[i] == 0 {
                 own.max(if i > 0 { diameter[i - 1] } else { 0.0 })

@@ -55,6 +55,11 @@ fn no_bound_is_exceeded_on_random_models() {
                 rows += of_change.bounds.len();
                 kinds.extend(of_change.bounds.iter().map(|row| row.bound.clone()));
                 certified += of_change.reach.iter().filter(|reach| reach.within).count();
+                for row in &of_change.bounds {
+                    // Of the bound itself something is left, and what was added for rounding is little.
+                    let size = row.value.abs().max(row.trivial.abs());
+                    assert!((0.0..=1e-7 * size).contains(&row.slack), "round {round}: {row:?}");
+                }
                 for reach in &of_change.reach {
                     let sum = reach.direct + reach.later_attn + reach.later_mlp;
                     let nothing = reach.output == 0.0;
