@@ -56,9 +56,10 @@ fn no_bound_is_exceeded_on_random_models() {
                 kinds.extend(of_change.bounds.iter().map(|row| row.bound.clone()));
                 certified += of_change.reach.iter().filter(|reach| reach.within).count();
                 for row in &of_change.bounds {
-                    // Of the bound itself something is left, and what was added for rounding is little.
+                    // What was added for rounding is little beside the states; a lead may be as small as it likes.
                     let size = row.value.abs().max(row.trivial.abs());
-                    assert!((0.0..=1e-7 * size).contains(&row.slack), "round {round}: {row:?}");
+                    let little = row.slack <= 1e-7 * size || row.block == -2;
+                    assert!(row.slack >= 0.0 && little, "round {round}: {row:?}");
                 }
                 for reach in &of_change.reach {
                     let sum = reach.direct + reach.later_attn + reach.later_mlp;
