@@ -51,10 +51,11 @@ def norms(block):
     heads, group = config["heads"], config["heads"] // config["kv"]
     value = (w("attn_v") * w("attn_norm")).reshape(config["kv"], -1, len(w("attn_norm")))
     out = w("attn_output").reshape(len(w("attn_norm")), heads, -1)
-    ov = [value[h // group].T @ out[:, h].T for h in range(heads)]
-    each = np.array([np.linalg.norm(m, 2) for m in ov])
-    gram = lambda scale: np.linalg.eigvalsh(sum(m.T @ m / s for m, s in zip(ov, scale)))[-1] ** 0.5
-    return each, gram(np.ones(heads)), gram(each)
+    parts = [(value[h // group], out[:, h]) for h in range(heads)]
+    each = np.array([np.linalg.norm(np.linalg.qr(v.T)[1] @ np.linalg.qr(o)[1].T, 2) for v, o in parts])
+    gram = lambda scale: sum(o @ (v @ v.T) @ o.T / s for (v, o), s in zip(parts, scale))
+    stacked = lambda scale: np.linalg.eigvalsh(gram(scale))[-1] ** 0.5
+    return each, stacked(np.ones(heads)), stacked(each)
 
 
 def local(config, t, tokens):
