@@ -356,12 +356,12 @@ impl Part<'_> {
             let rows = &long_values.data[from * width..(i + 1) * width];
             crate::wide::lengths_from(&mut spread.data[cells.clone()], &[], &[], rows, long_mixed.row(i));
             crate::wide::lengths_from(&mut apart.data[cells], &[], &[], rows, long_values.row(i));
-            let own = apart.data[i * n + self.first[i]..=i * n + i].iter().copied().fold(0.0, f64::max);
-            diameter[i] = if self.first[i] == 0 {
-                own.max(if i > 0 { diameter[i - 1] } else { 0.0 })
+            let largest = |values: &[f64]| values.iter().copied().fold(0.0, f64::max);
+            diameter[i] = if from == 0 {
+                largest(&apart.data[i * n..=i * n + i]).max(if i > 0 { diameter[i - 1] } else { 0.0 })
             } else {
-                let pairs = (self.first[i]..=i).flat_map(|j| (self.first[i]..=j).map(move |k| (j, k)));
-                pairs.fold(own, |most, (j, k)| most.max(distance(long_values.row(j), long_values.row(k))))
+                // Of two tokens that `i` sees the later one sees the earlier.
+                (from..=i).map(|j| largest(&apart.data[j * n + from..=j * n + j])).fold(0.0, f64::max)
             };
         }
         HeadPoint {
