@@ -1,17 +1,17 @@
 //! Theorem F: bounds from the weights alone, for every input.
 //!
-//! F1 `max_i |D_i| <= A5 prod(1 + Lam/sqrt(eps))` multiplies Lipschitz constants: a norm's slope is at most `1/sqrt(eps)`, a sublayer's in the normalised
-//! state at most `Lam`: of attention `sum_h n_h (1 + sqrt(d) ks_h)` with `n_h = |OV_h|` and
-//! `ks_h = c (|W~_Q|(sqrt(d)|W~_K| + |b~_K|) + |W~_K|(sqrt(d)|W~_Q| + |b~_Q|))` (L1, L7 with `tanh x <= x`), of a
-//! plain MLP `|W_2| sup|act'| |W~_1|`, of a gated one
+//! F1 `max_i |D_i| <= A5 prod(1 + Lam/sqrt(eps))` multiplies Lipschitz constants: a norm's slope is at most
+//! `1/sqrt(eps)`, a sublayer's in the normalised state at most `Lam`: of attention `sum_h n_h (1 + sqrt(d) ks_h)` with
+//! `n_h = |OV_h|` and `ks_h = c (|W~_Q|(sqrt(d)|W~_K| + |b~_K|) + |W~_K|(sqrt(d)|W~_Q| + |b~_Q|))` (L1, L7 with
+//! `tanh x <= x`), of a plain MLP `|W_2| sup|act'| |W~_1|`, of a gated one
 //! `|W_2| (sup|act'| max_k(sqrt(d)|w'_k| + |b~_3k|) |W~_1| + max_k sup|act| |W~_3|)`. The difference after the
 //! bypassed block's attention is at most `A5`; each later sublayer multiplies it by `1 + Lam/sqrt(eps)`, a parallel
 //! block by `1 + (Lam^A + Lam^M)/sqrt(eps)`. It overflows any number and is kept as a logarithm, as the reason for the
 //! others.
 //!
 //! F2 `max_i |D_i| <= A5_l + [2 B_M,l if sequential] + sum over k > l of 2 (B_A,k + B_M,k)` adds diameters: whatever
-//! happened before, a later sublayer's output moves by at most the diameter of its range. At an earlier block's
-//! output both stop there. For sets of blocks each changed block adds its own displacement on the way.
+//! happened before, a later sublayer's output moves by at most the diameter of its range. At an earlier block's output
+//! both stop there. For sets of blocks each changed block adds its own displacement on the way.
 
 use crate::constants::Constants;
 use crate::linear::norm;

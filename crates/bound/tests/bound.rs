@@ -248,6 +248,24 @@ fn every_deliberate_mistake_is_seen() {
     }
 }
 
+/// J1, the reason why a bound that falls with depth proves nothing: F2 does so for every model.
+#[test]
+fn the_additive_bound_falls_with_depth_for_every_model() {
+    let mut noise = Noise(61);
+    for round in 0..24 {
+        let model = noise.model(SCALES[round % 4]);
+        let tokens = noise.tokens(&model, 3);
+        let last = model.spec.n_blocks as i32 - 1;
+        let each = bounds(&model, &["attn.identity@each".to_string()]).request(0, &tokens).unwrap();
+        let additive: Vec<f64> = each
+            .iter()
+            .map(|of_change| row(&of_change.bounds, "out.additive", last, 1))
+            .map(|row| row.value - row.slack)
+            .collect();
+        assert!(additive.is_sorted_by(|early, late| late <= early), "round {round}: {additive:?}");
+    }
+}
+
 /// What `attn.mean` and `attn.zero` displace, from the plain forward pass: the constant less the output; and the
 /// looser forms are no less, and no more than what is known of the constant alone adds.
 #[test]
