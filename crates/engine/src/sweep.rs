@@ -119,10 +119,10 @@ impl<'a, T: Real> Sweep<'a, T> {
         let sizes = || requests.iter().map(|r| (r.context.len(), r.continuation.len()));
         let held: usize = sizes().map(|(given, asked)| given + asked).sum::<usize>().max(1);
         let longest = sizes().map(|(given, asked)| given + asked).max().unwrap_or(1);
-        // Keys and values take whole lanes.
+        // Keys and values take whole panels.
         let share = |tokens: usize| tokens as f64 / held as f64;
-        let read = share(sizes().map(|(given, asked)| (given + asked).next_multiple_of(16)).sum());
-        let written = share(sizes().map(|(_, asked)| asked.next_multiple_of(16)).sum());
+        let read = share(sizes().map(|(given, asked)| (given + asked).next_multiple_of(32)).sum());
+        let written = share(sizes().map(|(_, asked)| asked.next_multiple_of(32)).sum());
         // States at blocks where interventions begin, the states being computed and those read out; keys and values
         // of one block in two passes, or of all passes where text goes on from them, and those of the text.
         let states = (distinct.len() + 3) * spec.d_model;

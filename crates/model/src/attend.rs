@@ -1,19 +1,26 @@
 //! Weighted values of one row's new tokens over all it has read; the only place where attention weights are
 //! computed.
 //!
-//! Scores are summed over coordinates in order, values over keys in order, whatever the number of queries
-//! that are computed together: a full pass, a chunk on a cache and a single step give the same bits.
+//! Scores are summed over coordinates in order, values over keys in order within each [`STRETCH`] of positions and
+//! then stretch by stretch, whatever the number of queries that are computed together: a full pass, a chunk on a cache
+//! and a single step give the same bits.
+
+use std::ops::Range;
 
 use rayon::prelude::*;
 
-use crate::kernels::{LANES, Threads, fold, largest, wide_fn};
-use crate::state::KeysValues;
+use crate::kernels::{LANES, Threads, fold, wide_fn};
+use crate::state::{KeysValues, PANEL};
+use crate::sums::{Abreast, Rows, Strided, abreast, add_up};
 use crate::{Real, Spec};
 
-/// Queries of one task.
-const CHUNK: usize = 64;
-/// Queries that go over the keys together.
-const ABREAST: usize = 4;
+/// Queries that share what is read of keys and values.
+const CHUNK: usize = 48;
+/// Keys that stay close to the processor while a chunk's queries go over them.
+const KEYS: usize = 2 * PANEL;
+/// Positions whose values are added up by themselves. In one sum over thousands of positions, what rounding takes away
+/// would be the largest error of a long text's log-probability.
+const STRETCH: usize = 128;
 
 /// Keys and values to attend to: stretches in order of position, and how many of each one's positions count.
 pub(crate) type Stretches<'a, T> = Vec<(&'a KeysValues<T>, usize)>;
@@ -35,14 +42,14 @@ pub(crate) struct Task<'a, T> {
 pub(crate) fn attend<T: Real>(spec: &Spec, tasks: Vec<Task<'_, T>>, threads: Threads) {
     match threads {
         Threads::One => {
-            let mut scores = Vec::new();
-            tasks.into_iter().for_each(|mut task| mix(&mut task, spec, &mut scores, &mut |_, _, _| {}));
+            let mut work = Work::default();
+            tasks.into_iter().for_each(|mut task| mix(&mut task, spec, &mut work, &mut |_, _, _| {}));
         }
         Threads::All => {
             let width = spec.d_query();
             let pieces: Vec<_> = tasks.into_iter().flat_map(|task| task.pieces(width)).collect();
-            pieces.into_par_iter().for_each_init(Vec::new, |scores, mut piece| {
-                mix(&mut piece, spec, scores, &mut |_, _, _| {});
+            pieces.into_par_iter().for_each_init(Work::default, |work, mut piece| {
+                mix(&mut piece, spec, work, &mut |_, _, _| {});
             });
         }
     }
@@ -53,8 +60,7 @@ pub(crate) fn attend_with_weights<T: Real>(spec: &Spec, mut task: Task<'_, T>) -
     let new = task.out.len() / spec.d_query();
     let keys = task.first + new;
     let mut weights = vec![T::ZERO; spec.n_heads * new * keys];
-    let mut scores = Vec::new();
-    mix(&mut task, spec, &mut scores, &mut |head, query, row| {
+    mix(&mut task, spec, &mut Work::default(), &mut |head, query, row| {
         let at = (head * new + query) * keys;
         let len = row.len().min(keys);
         weights[at..at + len].copy_from_slice(&row[..len]);
@@ -62,24 +68,30 @@ pub(crate) fn attend_with_weights<T: Real>(spec: &Spec, mut task: Task<'_, T>) -
     weights
 }
 
+/// What a task writes to meanwhile.
+#[derive(Default)]
+struct Work<T> {
+    /// `[queries, stride]`, scores and then weights by position.
+    scores: Vec<T>,
+    /// `[queries abreast, d_head]`: values of one stretch of positions.
+    part: Vec<T>,
+}
+
 wide_fn! {
     /// Runs a task. `each(head, query, weights)` is shown the weights over positions from 0 on.
     fn mix<T>(
         task: &mut Task<'_, T>,
         spec: &Spec,
-        scores: &mut Vec<T>,
+        work: &mut Work<T>,
         each: &mut dyn FnMut(usize, usize, &[T]),
     ) {
         let new = task.out.len() / spec.d_query();
         for head in 0..spec.n_heads {
-            let mut query = 0;
-            while query + ABREAST <= new {
-                task.queries::<ABREAST>(spec, head, query, scores, each);
-                query += ABREAST;
-            }
-            while query < new {
-                task.queries::<1>(spec, head, query, scores, each);
-                query += 1;
+            for from in (0..new).step_by(CHUNK) {
+                let chunk = from..new.min(from + CHUNK);
+                task.scores(spec, head, chunk.clone(), work);
+                task.weights(spec, head, chunk.clone(), work, each);
+                task.values(spec, head, chunk, work);
             }
         }
     }
@@ -103,206 +115,288 @@ impl<'a, T: Real> Task<'a, T> {
             .collect()
     }
 
-    /// `Q` queries from number `query` on, at one head.
+    /// Positions that a query sees.
     #[inline(always)]
-    fn queries<const Q: usize>(
-        &mut self,
-        spec: &Spec,
-        head: usize,
-        query: usize,
-        scores: &mut Vec<T>,
-        each: &mut dyn FnMut(usize, usize, &[T]),
-    ) {
+    fn seen(&self, query: usize) -> Range<usize> {
+        let end = self.first + query + 1;
+        self.window.map_or(0, |window| end.saturating_sub(window))..end
+    }
+
+    /// Room for a query's scores: whole lanes, and one to spare for the last stretch. An odd number of lanes, so that
+    /// queries abreast do not compete for the same places of the processor's cache.
+    #[inline(always)]
+    fn room(&self, chunk: &Range<usize>) -> usize {
+        ((self.first + chunk.end).div_ceil(LANES) + 1 | 1) * LANES
+    }
+
+    /// Scores of the queries `chunk` at one head. Those of positions that a query does not see mean nothing.
+    #[inline(always)]
+    fn scores(&self, spec: &Spec, head: usize, chunk: Range<usize>, work: &mut Work<T>) {
         let d = spec.d_head;
         let kv_head = head / (spec.n_heads / spec.n_kv_heads);
-        let position = self.first + query;
-        // Positions that a query sees: from `low(index)` to its own.
-        let end = |index: usize| position + index + 1;
-        let low = |index: usize| self.window.map_or(0, |window| end(index).saturating_sub(window));
-        // Whole lanes, and one to spare for the last stretch; positions that are not seen get weight 0.
-        let stride = (position + Q).next_multiple_of(LANES) + LANES;
-        scores.clear();
-        scores.resize(Q * stride, T::NEG_INFINITY);
-
+        let stride = self.room(&chunk);
+        work.scores.resize(chunk.len() * stride, T::ZERO);
+        let (lowest, end) = (self.seen(chunk.start).start, self.seen(chunk.end - 1).end);
         let mut base = 0;
         for &(block, take) in &self.stretches {
-            // Whole lanes of what the queries see together, some of it hidden from one or the other afterwards.
-            let count = take.min((position + Q).saturating_sub(base));
-            let skip = low(0).saturating_sub(base).min(count) / LANES * LANES;
-            let width = count.next_multiple_of(LANES) - skip;
-            if width == 0 {
-                base += take;
-                continue;
+            let count = take.min(end.saturating_sub(base));
+            let skip = lowest.saturating_sub(base) / PANEL * PANEL;
+            for from in (skip..count).step_by(KEYS) {
+                let keys = Rows {
+                    data: &block.keys[(kv_head * block.capacity + from) * d..],
+                    stride: PANEL,
+                    panel: PANEL,
+                    hop: d * PANEL,
+                };
+                let upto = count.min(from + KEYS);
+                abreast!(chunk.clone(), T, |query, Q, W| {
+                    // Whole lanes of what the queries see together.
+                    let (low, end) = (self.seen(query).start, self.seen(query + Q - 1).end);
+                    if low < base + upto && base + from < end {
+                        let width = (upto.min(end - base) - from).next_multiple_of(LANES);
+                        let scores = &mut work.scores[(query - chunk.start) * stride + base + from..];
+                        let queries = Strided {
+                            data: &self.queries[query * self.stride + head * d..],
+                            stride: self.stride,
+                        };
+                        add_up::<T, Q, W>(scores, stride, width, queries, &[(0, d); Q], keys, true);
+                    }
+                });
             }
-            for row in scores.chunks_exact_mut(stride) {
-                row[base + skip..base + skip + width].fill(T::ZERO);
-            }
-            let queries =
-                Strided { data: &self.queries[query * self.stride + head * d..], stride: self.stride };
-            let keys =
-                Strided { data: &block.keys[kv_head * d * block.capacity + skip..], stride: block.capacity };
-            add_up::<T, Q>(&mut scores[base + skip..], stride, width, queries, d, keys);
             base += take;
         }
-        for (index, row) in scores.chunks_exact_mut(stride).enumerate() {
-            let end = end(index);
-            row[..low(index)].fill(T::NEG_INFINITY);
+    }
+
+    /// From scores to weights.
+    #[inline(always)]
+    fn weights(
+        &self,
+        spec: &Spec,
+        head: usize,
+        chunk: Range<usize>,
+        work: &mut Work<T>,
+        each: &mut dyn FnMut(usize, usize, &[T]),
+    ) {
+        let stride = self.room(&chunk);
+        for (query, row) in chunk.zip(work.scores.chunks_exact_mut(stride)) {
+            let Range { start, end } = self.seen(query);
+            let row = &mut row[..end.next_multiple_of(LANES)];
+            row[..start].fill(T::NEG_INFINITY);
             row[end..].fill(T::NEG_INFINITY);
-            softmax(&mut row[..end.next_multiple_of(LANES)], T::of(spec.score_scale));
-            each(head, query + index, &row[..end]);
+            softmax(row, T::of(spec.score_scale));
+            each(head, query, &row[..end]);
         }
+    }
 
+    /// Weighted values of the queries `chunk` at one head.
+    #[inline(always)]
+    fn values(&mut self, spec: &Spec, head: usize, chunk: Range<usize>, work: &mut Work<T>) {
+        let d = spec.d_head;
+        let kv_head = head / (spec.n_heads / spec.n_kv_heads);
         let width = spec.d_query();
-        let out = &mut self.out[query * width + head * d..];
-        out.chunks_mut(width).take(Q).for_each(|out| out[..d].fill(T::ZERO));
-        let (all_from, all_to) = (low(Q - 1), end(0).max(low(Q - 1)));
-        let mut base = 0;
-        for &(block, take) in &self.stretches {
-            let here = |position: usize| position.saturating_sub(base).min(take);
-            let values = |from: usize| Strided {
-                data: &block.values[(kv_head * block.capacity + from) * d..],
-                stride: d,
-            };
-            let weights =
-                |index: usize, from: usize| Strided { data: &scores[index * stride + base + from..], stride };
-            // First what only the earlier queries see, then what all see, then what only the later ones see.
-            for index in 0..Q {
-                let (from, to) = (here(low(index)), here(end(index).min(all_from)));
-                if from < to {
-                    let out = &mut out[index * width..];
-                    add_up::<T, 1>(out, width, d, weights(index, from), to - from, values(from));
+        let stride = self.room(&chunk);
+        for query in chunk.clone() {
+            self.out[query * width + head * d..][..d].fill(T::ZERO);
+        }
+        let (lowest, end) = (self.seen(chunk.start).start, self.seen(chunk.end - 1).end);
+        for from in (lowest / STRETCH * STRETCH..end).step_by(STRETCH) {
+            abreast!(chunk.clone(), T, |query, Q, W| {
+                work.part.resize(Q * d, T::ZERO);
+                let mut base = 0;
+                let mut fresh = true;
+                for &(block, take) in &self.stretches {
+                    let here = from.max(base)..(from + STRETCH).min(base + take);
+                    let mut spans = [(0, 0); Q];
+                    for (index, span) in spans.iter_mut().enumerate() {
+                        let seen = self.seen(query + index);
+                        let (low, end) = (seen.start.max(here.start), seen.end.min(here.end));
+                        if low < end {
+                            *span = (low - here.start, end - here.start);
+                        }
+                    }
+                    if spans.iter().any(|span| span.0 < span.1) {
+                        let weights = Strided {
+                            data: &work.scores[(query - chunk.start) * stride + here.start..],
+                            stride,
+                        };
+                        let values = Rows {
+                            data: &block.values[(kv_head * block.capacity + here.start - base) * d..],
+                            stride: d,
+                            panel: d.next_multiple_of(PANEL),
+                            hop: 0,
+                        };
+                        add_up::<T, Q, W>(&mut work.part, d, d, weights, &spans, values, fresh);
+                        fresh = false;
+                    }
+                    base += take;
                 }
-            }
-            let (from, to) = (here(all_from), here(all_to));
-            if from < to {
-                add_up::<T, Q>(out, width, d, weights(0, from), to - from, values(from));
-            }
-            for index in 0..Q {
-                let (from, to) = (here(low(index).max(all_to)), here(end(index)));
-                if from < to {
-                    let out = &mut out[index * width..];
-                    add_up::<T, 1>(out, width, d, weights(index, from), to - from, values(from));
+                for (query, part) in (query..query + Q).zip(work.part.chunks_exact(d)) {
+                    let seen = self.seen(query);
+                    if seen.start < from + STRETCH && from < seen.end {
+                        let out = &mut self.out[query * width + head * d..][..d];
+                        out.iter_mut().zip(part).for_each(|(out, &part)| *out += part);
+                    }
                 }
-            }
-            base += take;
+            });
         }
     }
 }
 
-/// Rows that begin `stride` after one another.
-#[derive(Clone, Copy)]
-struct Strided<'a, T> {
-    data: &'a [T],
-    stride: usize,
-}
-
-/// For each of `Q` sums, `width` wide and `stride` apart: `sum := sum + w[0] * row 0 + w[1] * row 1 + …`, `count`
-/// of them, in this order for every element; `weights` holds a row of `w` for each sum.
-#[inline(always)]
-fn add_up<T: Real, const Q: usize>(
-    sums: &mut [T],
-    stride: usize,
-    width: usize,
-    weights: Strided<'_, T>,
-    count: usize,
-    rows: Strided<'_, T>,
-) {
-    assert!(count > 0 && width > 0);
-    assert!(sums.len() >= (Q - 1) * stride + width, "room for the sums");
-    assert!(weights.data.len() >= (Q - 1) * weights.stride + count, "weights for each sum");
-    assert!(rows.data.len() >= (count - 1) * rows.stride + width, "as many rows");
-    let mut from = 0;
-    // SAFETY: every element that a tile touches lies within what was just checked.
-    unsafe {
-        // One sum alone waits for each addition: more of it side by side.
-        while Q == 1 && from + 4 * LANES <= width {
-            tile::<T, Q, { 4 * LANES }>(sums, stride, weights, count, rows, from);
-            from += 4 * LANES;
-        }
-        while from + 2 * LANES <= width {
-            tile::<T, Q, { 2 * LANES }>(sums, stride, weights, count, rows, from);
-            from += 2 * LANES;
-        }
-        if from + LANES <= width {
-            tile::<T, Q, LANES>(sums, stride, weights, count, rows, from);
-            from += LANES;
-        }
-    }
-    for q in 0..Q {
-        for place in from..width {
-            let sum = &mut sums[q * stride + place];
-            for index in 0..count {
-                *sum = weights.data[q * weights.stride + index]
-                    .fused(rows.data[index * rows.stride + place], *sum);
-            }
-        }
-    }
-}
-
-/// [`add_up`] for `W` elements from `from` on, which stay in registers meanwhile. (Each of the sums has a name: in
-/// an array the compiler would keep them in memory.)
-///
-/// # Safety
-/// `from + W` is at most the width that [`add_up`] has checked.
-#[inline(always)]
-unsafe fn tile<T: Real, const Q: usize, const W: usize>(
-    sums: &mut [T],
-    stride: usize,
-    weights: Strided<'_, T>,
-    count: usize,
-    rows: Strided<'_, T>,
-    from: usize,
-) {
-    const { assert!(Q == 1 || Q == ABREAST && ABREAST == 4) };
-    // SAFETY: rows and weights are within what the caller has checked.
-    let row = |index: usize| unsafe { &*rows.data.as_ptr().add(index * rows.stride + from).cast::<[T; W]>() };
-    let weight = |q: usize, index: usize| unsafe { *weights.data.get_unchecked(q * weights.stride + index) };
-    let held = |sums: &[T], q: usize| {
-        let mut held = [T::ZERO; W];
-        held.copy_from_slice(&sums[q * stride + from..][..W]);
-        held
-    };
-    let mut a = held(sums, 0);
-    if Q == 1 {
-        for index in 0..count {
-            more(&mut a, weight(0, index), row(index));
-        }
-    } else {
-        let (mut b, mut c, mut d) = (held(sums, 1), held(sums, 2), held(sums, 3));
-        for index in 0..count {
-            let row = row(index);
-            more(&mut a, weight(0, index), row);
-            more(&mut b, weight(1, index), row);
-            more(&mut c, weight(2, index), row);
-            more(&mut d, weight(3, index), row);
-        }
-        for (q, held) in [(1, b), (2, c), (3, d)] {
-            sums[q * stride + from..][..W].copy_from_slice(&held);
-        }
-    }
-    sums[from..][..W].copy_from_slice(&a);
-}
-
-#[inline(always)]
-fn more<T: Real, const W: usize>(sum: &mut [T; W], weight: T, row: &[T; W]) {
-    for lane in 0..W {
-        sum[lane] = weight.fused(row[lane], sum[lane]);
-    }
-}
-
-/// `row := softmax(scale * row)`; minus infinity is a weight of exactly 0, so a longer row of them changes
+/// `row := softmax(scale * row)`, whole lanes; minus infinity is a weight of exactly 0, so a longer row of them changes
 /// nothing.
 #[inline(always)]
 fn softmax<T: Real>(row: &mut [T], scale: T) {
-    row.iter_mut().for_each(|score| *score *= scale);
-    let max = largest(row);
-    row.iter_mut().for_each(|score| *score = (*score - max).exp());
-    let mut lanes = [T::ZERO; LANES];
-    for chunk in row.chunks_exact(LANES) {
+    let mut largest = [T::NEG_INFINITY; LANES];
+    for chunk in row.chunks_exact_mut(LANES) {
         for lane in 0..LANES {
+            chunk[lane] *= scale;
+            largest[lane] = largest[lane].larger(chunk[lane]);
+        }
+    }
+    let mut max = T::NEG_INFINITY;
+    for value in largest {
+        max = max.larger(value);
+    }
+    let mut lanes = [T::ZERO; LANES];
+    for chunk in row.chunks_exact_mut(LANES) {
+        for lane in 0..LANES {
+            chunk[lane] = (chunk[lane] - max).exp();
             lanes[lane] += chunk[lane];
         }
     }
     let inverse = T::ONE / fold(lanes);
     row.iter_mut().for_each(|weight| *weight *= inverse);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::attention::store;
+    use crate::kernels::tests::noise;
+    use crate::{Activation, MlpKind, NormKind, NormPlace, Positions, Residual};
+
+    fn spec(n_heads: usize, n_kv_heads: usize, d_head: usize) -> Spec {
+        Spec {
+            family: "test".into(),
+            n_blocks: 1,
+            d_model: n_heads * d_head,
+            n_heads,
+            n_kv_heads,
+            d_head,
+            d_mlp: 1,
+            vocab: 1,
+            d_embed: n_heads * d_head,
+            max_positions: 1024,
+            positions: Positions::Learned { offset: 0 },
+            norm: NormKind::Rms,
+            eps: 1e-5,
+            norm_place: NormPlace::Pre,
+            residual: Residual::Sequential,
+            mlp: MlpKind::Plain(Activation::Relu),
+            score_scale: 1.0 / (d_head as f64).sqrt(),
+            windows: vec![None],
+            prefix_token: None,
+            eos_tokens: vec![],
+        }
+    }
+
+    /// Positions `cuts[i]..cuts[i + 1]` of `qkv` in a stretch each, with room to spare.
+    fn stretches(spec: &Spec, qkv: &[f32], cuts: &[usize]) -> Vec<(KeysValues<f32>, usize)> {
+        let width = spec.d_query() + 2 * spec.d_kv();
+        let piece = |pair: &[usize]| {
+            let mut kept = KeysValues::new(spec, pair[1] - pair[0] + 5);
+            // What lies beyond the end must not matter.
+            kept.keys.fill(f32::NAN);
+            kept.values.fill(f32::NAN);
+            store(&mut kept, &qkv[pair[0] * width..pair[1] * width], 0, spec);
+            (kept, pair[1] - pair[0])
+        };
+        cuts.windows(2).map(piece).collect()
+    }
+
+    /// Weighted values of the positions from `first` on, `together` of them in a task.
+    fn run(
+        spec: &Spec,
+        qkv: &[f32],
+        cuts: &[usize],
+        first: usize,
+        together: usize,
+        window: Option<usize>,
+    ) -> Vec<f32> {
+        let width = spec.d_query() + 2 * spec.d_kv();
+        let kept = stretches(spec, qkv, cuts);
+        let mut out = vec![f32::NAN; (qkv.len() / width - first) * spec.d_query()];
+        for (index, out) in out.chunks_mut(together * spec.d_query()).enumerate() {
+            let first = first + index * together;
+            let task = Task {
+                queries: &qkv[first * width..(first + out.len() / spec.d_query()) * width],
+                stride: width,
+                out,
+                first,
+                stretches: kept.iter().map(|(block, take)| (block, *take)).collect(),
+                window,
+            };
+            attend(spec, vec![task], if index % 2 == 0 { Threads::All } else { Threads::One });
+        }
+        out
+    }
+
+    /// The same in f64, as the formula says it.
+    fn plainly(spec: &Spec, qkv: &[f32], first: usize, window: Option<usize>) -> Vec<f64> {
+        let d = spec.d_head;
+        let width = spec.d_query() + 2 * spec.d_kv();
+        let at = |position: usize, from: usize| {
+            qkv[position * width + from..][..d].iter().map(|&value| f64::from(value)).collect::<Vec<_>>()
+        };
+        let mut out = Vec::new();
+        for query in first..qkv.len() / width {
+            let seen = window.map_or(0, |window| (query + 1).saturating_sub(window))..query + 1;
+            for head in 0..spec.n_heads {
+                let kv = spec.d_query() + head * spec.n_kv_heads / spec.n_heads * d;
+                let q = at(query, head * d);
+                let score =
+                    |key| at(key, kv).iter().zip(&q).map(|(k, q)| k * q).sum::<f64>() * spec.score_scale;
+                let weights: Vec<f64> = seen.clone().map(|key| score(key).exp()).collect();
+                let total: f64 = weights.iter().sum();
+                let values: Vec<_> = seen.clone().map(|key| at(key, kv + spec.d_kv())).collect();
+                out.extend((0..d).map(|place| {
+                    weights.iter().zip(&values).map(|(weight, value)| weight * value[place]).sum::<f64>()
+                        / total
+                }));
+            }
+        }
+        out
+    }
+
+    #[test]
+    fn any_cut_gives_the_same_bits_and_they_are_right() {
+        for (n_heads, n_kv_heads, d_head) in [(2, 1, 5), (1, 1, 16), (3, 1, 24), (2, 2, 40), (1, 1, 64)] {
+            let spec = spec(n_heads, n_kv_heads, d_head);
+            let width = spec.d_query() + 2 * spec.d_kv();
+            for (length, window) in
+                [(1, None), (7, None), (33, Some(4)), (130, Some(60)), (300, None), (301, Some(150))]
+            {
+                let mut qkv = noise(length * width, (length + d_head) as u64);
+                qkv.iter_mut().for_each(|value| *value *= 4.0);
+                let whole = run(&spec, &qkv, &[0, length], 0, length, window);
+                let truth = plainly(&spec, &qkv, 0, window);
+                for (value, truth) in whole.iter().zip(&truth) {
+                    assert!((f64::from(*value) - truth).abs() < 2e-6, "{value}, {truth}: {length} positions");
+                }
+                for (cuts, first, together) in [
+                    (vec![0, length], 0, 1),
+                    (vec![0, length / 3, length / 2, length], length / 2, length),
+                    (vec![0, length - 1, length], length - 1, 1),
+                    (vec![0, length / 4, length], length / 4, 13),
+                ] {
+                    let some = run(&spec, &qkv, &cuts, first, together, window);
+                    let same = &whole[first * spec.d_query()..];
+                    assert!(
+                        some == same,
+                        "d_head {d_head}, window {window:?}, cuts {cuts:?}, {together} together"
+                    );
+                }
+            }
+        }
+    }
 }

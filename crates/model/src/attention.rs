@@ -6,11 +6,11 @@ use rote_plan::{Action, AttnChange, BlockChange, Hook};
 
 use crate::attend::{Task, attend, attend_with_weights};
 use crate::forward::{Buffers, Row, Run, Way, add_bias, runs, sized};
-use crate::kernels::{LANES, Threads, add, for_rows, wide_fn};
+use crate::kernels::{Threads, add, for_rows, wide_fn};
 use crate::norm::normalise;
 use crate::product::product;
 use crate::rotary::Turns;
-use crate::state::KeysValues;
+use crate::state::{KeysValues, PANEL};
 use crate::{Block, Model, Real, Spec, Tap};
 
 /// What a block's attention computes for a row.
@@ -286,19 +286,26 @@ fn turn<T>(part: &mut [T], d_head: usize, turns: &Turns<T>, position: usize) {
 }
 
 /// Puts the keys and values of `share`, `[t, d_query + 2 d_kv]`, into `kept` from position `from` on.
-fn store<T: Real>(kept: &mut KeysValues<T>, share: &[T], from: usize, spec: &Spec) {
+pub(crate) fn store<T: Real>(kept: &mut KeysValues<T>, share: &[T], from: usize, spec: &Spec) {
     let (d_query, d_kv) = (spec.d_query(), spec.d_kv());
     let width = d_query + 2 * d_kv;
     let capacity = kept.capacity;
-    // Keys are turned over a few tokens at a time, so that each line of memory is written once.
-    for (chunk, tokens) in share.chunks(LANES * width).enumerate() {
-        let (at, count) = (from + chunk * LANES, tokens.len() / width);
+    // Keys are turned over a panel at a time, so that each line of memory is written once.
+    let mut rest = share;
+    let mut at = from;
+    while !rest.is_empty() {
+        let (lane, left) = (at % PANEL, rest.len() / width);
+        let count = left.min(PANEL - lane);
+        let (tokens, after) = rest.split_at(count * width);
         for coordinate in 0..d_kv {
-            let keys = &mut kept.keys[coordinate * capacity + at..][..count];
+            let (head, place) = (coordinate / spec.d_head, coordinate % spec.d_head);
+            let lanes = (head * capacity + at - lane) * spec.d_head + place * PANEL;
+            let keys = &mut kept.keys[lanes + lane..][..count];
             for (key, token) in keys.iter_mut().zip(tokens.chunks_exact(width)) {
                 *key = token[d_query + coordinate];
             }
         }
+        (rest, at) = (after, at + count);
     }
     for (at, token) in share.chunks_exact(width).enumerate() {
         for (head, value) in token[d_query + d_kv..].chunks_exact(spec.d_head).enumerate() {

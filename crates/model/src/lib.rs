@@ -24,6 +24,7 @@ mod screen;
 mod source;
 mod spec;
 mod state;
+mod sums;
 mod tap;
 mod tokenizer;
 mod weights;

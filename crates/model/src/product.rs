@@ -81,6 +81,13 @@ impl<T: Real> Panels<T> {
         element(x, &panel[row % PANEL..], stride)
     }
 
+    /// The product of one row and `x`, added up in f64.
+    pub(crate) fn dot_f64(&self, row: usize, x: &[T]) -> f64 {
+        let (panel, stride) = self.panel(row / PANEL);
+        let weights = panel[row % PANEL..].iter().step_by(stride);
+        weights.zip(x).map(|(weight, x)| weight.f64() * x.f64()).sum()
+    }
+
     /// Values of a panel and the distance from one column to the next.
     fn panel(&self, panel: usize) -> (&[T], usize) {
         let from = panel * PANEL;

@@ -35,7 +35,7 @@ pub struct Readout {
     pub deviation: f64,
 }
 
-/// One row's sums over one tile, relative to the tile's largest logit.
+/// One row's sums over one tile, relative to the tile's largest logit, without the token asked about.
 #[derive(Clone, Copy)]
 struct Part {
     max: f64,
@@ -44,11 +44,13 @@ struct Part {
     /// Sum of `e^(z - max) (z - max)`, and of its square.
     first: f64,
     second: f64,
-    target: Option<f64>,
 }
 
 impl<T: Real> Model<T> {
     /// Reads out `targets`, one per row of `normed` (`[n, d_embed]`, from [`Model::final_norm`]).
+    ///
+    /// A target's own logit is added up in f64: what f32 rounds away there is most of what it rounds away in all, and
+    /// the sum over a long text would feel it.
     pub fn readout(&self, normed: &[T], targets: &[u32]) -> Vec<Readout> {
         let d = self.weights.unembed.n_in();
         let rows = normed.chunks(ROWS * d).zip(targets.chunks(ROWS));
@@ -56,16 +58,30 @@ impl<T: Real> Model<T> {
             let tiles = self.tiles(
                 |logits, tile| {
                     logits
-                        .chunks_exact(tile.len())
+                        .chunks_exact_mut(tile.len())
                         .zip(targets)
                         .map(|(logits, &target)| part(logits, tile.start, target))
                         .collect::<Vec<_>>()
                 },
                 normed,
             );
-            (0..targets.len()).map(|row| combine(tiles.iter().map(|tile| &tile[row]))).collect::<Vec<_>>()
+            let rows = targets.par_iter().zip(normed.par_chunks(d)).enumerate();
+            rows.map(|(row, (&target, x))| {
+                combine(tiles.iter().map(|tile| &tile[row]), target, self.logit(target, x))
+            })
+            .collect::<Vec<_>>()
         })
         .collect()
+    }
+
+    /// One token's logit, added up in f64; NaN where there is no such token.
+    fn logit(&self, token: u32, normed: &[T]) -> f64 {
+        let unembed = &self.weights.unembed;
+        let index = token as usize;
+        if index >= unembed.n_out() {
+            return f64::NAN;
+        }
+        unembed.weight.dot_f64(index, normed) + unembed.bias.as_ref().map_or(0.0, |bias| bias[index].f64())
     }
 
     /// The likeliest token of each row; ties to the lowest.
@@ -99,7 +115,7 @@ impl<T: Real> Model<T> {
     /// `each(logits [n, tile], tile)` over the vocabulary, tiles side by side, results in order.
     fn tiles<R: Send>(
         &self,
-        each: impl Fn(&[T], std::ops::Range<usize>) -> R + Sync,
+        each: impl Fn(&mut [T], std::ops::Range<usize>) -> R + Sync,
         normed: &[T],
     ) -> Vec<R> {
         let unembed = &self.weights.unembed;
@@ -199,8 +215,14 @@ impl<'a, T: Real> Likeliest<'a, T> {
 }
 
 wide_fn! {
-fn part<T>(logits: &[T], start: usize, target: u32) -> Part {
+/// Sums of all but the target, whose logit is overwritten.
+fn part<T>(logits: &mut [T], start: usize, target: u32) -> Part {
     let max = largest(logits);
+    let argmax = (start + first_of(logits, max)) as u32;
+    if let Some(logit) = (target as usize).checked_sub(start).and_then(|index| logits.get_mut(index)) {
+        // So far below that it adds nothing.
+        *logit = max - T::of(1e3);
+    }
     let mut sums = [[T::ZERO; LANES]; 3];
     let chunks = logits.chunks_exact(LANES);
     let rest = chunks.remainder();
@@ -220,14 +242,12 @@ fn part<T>(logits: &[T], start: usize, target: u32) -> Part {
         sums[1][lane] = weight.fused(below, sums[1][lane]);
         sums[2][lane] = (weight * below).fused(below, sums[2][lane]);
     }
-    let target = (target as usize).checked_sub(start).and_then(|index| logits.get(index));
     Part {
         max: max.f64(),
-        argmax: (start + first_of(logits, max)) as u32,
+        argmax,
         sum: fold(sums[0]).f64(),
         first: fold(sums[1]).f64(),
         second: fold(sums[2]).f64(),
-        target: target.map(|logit| logit.f64()),
     }
 }
 }
@@ -245,32 +265,31 @@ fn first_of<T: Real>(logits: &[T], value: T) -> usize {
     logits.iter().position(|&logit| logit == value).unwrap_or(0)
 }
 
-/// All tiles of one row, in order.
-fn combine<'a>(parts: impl Iterator<Item = &'a Part> + Clone) -> Readout {
-    let mut best =
-        Part { max: f64::NEG_INFINITY, argmax: 0, sum: 0.0, first: 0.0, second: 0.0, target: None };
+/// All tiles of one row, in order, and the target with its logit.
+fn combine<'a>(parts: impl Iterator<Item = &'a Part> + Clone, target: u32, logit: f64) -> Readout {
+    let mut best = Part { max: f64::NEG_INFINITY, argmax: 0, sum: 0.0, first: 0.0, second: 0.0 };
     for part in parts.clone() {
         if part.max > best.max {
             best = *part;
         }
     }
-    let (mut sum, mut first, mut second, mut target) = (0.0, 0.0, 0.0, f64::NAN);
+    let above = logit - best.max;
+    let own = libm::exp(above);
+    let (mut sum, mut first, mut second) = (own, own * above, own * above * above);
     for part in parts {
         let shift = part.max - best.max;
         let scale = libm::exp(shift);
         sum += scale * part.sum;
         first += scale * (part.first + shift * part.sum);
         second += scale * (part.second + 2.0 * shift * part.first + shift * shift * part.sum);
-        if let Some(logit) = part.target {
-            target = logit;
-        }
     }
     let log_sum = libm::log(sum);
     let mean = first / sum;
+    let logprob = above - log_sum;
     Readout {
-        logprob: target - best.max - log_sum,
+        logprob,
         argmax: best.argmax,
-        argmax_logprob: -log_sum,
+        argmax_logprob: if best.argmax == target { logprob } else { -log_sum },
         entropy: log_sum - mean,
         deviation: (second / sum - mean * mean).max(0.0).sqrt(),
     }

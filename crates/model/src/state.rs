@@ -5,10 +5,14 @@ use std::sync::Arc;
 use crate::kernels::LANES;
 use crate::{Real, Spec};
 
+/// Keys of a panel.
+pub(crate) const PANEL: usize = 2 * LANES;
+
 /// Keys and values of one block for a stretch of positions.
 #[derive(Debug)]
 pub(crate) struct KeysValues<T> {
-    /// `[n_kv_heads, d_head, capacity]`: by coordinate, so that scores are computed for many keys at once.
+    /// `[n_kv_heads, capacity / 32, d_head, 32]`: a panel of keys by coordinate, so that scores are computed for many keys
+    /// at once.
     pub(crate) keys: Vec<T>,
     /// `[n_kv_heads, capacity, d_head]`.
     pub(crate) values: Vec<T>,
@@ -37,8 +41,7 @@ pub struct State<T> {
 impl<T: Real> KeysValues<T> {
     pub(crate) fn new(spec: &Spec, capacity: usize) -> Self {
         let width = spec.d_kv();
-        // Whole lanes of keys: scores are computed for a lane at a time.
-        let capacity = capacity.next_multiple_of(LANES);
+        let capacity = capacity.next_multiple_of(PANEL);
         KeysValues {
             keys: vec![T::ZERO; width * capacity],
             values: vec![T::ZERO; width * capacity],
