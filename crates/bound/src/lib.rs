@@ -66,6 +66,13 @@
 //! equalities: the value is the exact one plus its slack, and the measured one must be within the slack of the exact
 //! one.
 //!
+//! # Cost
+//! Of every intervention one run in f64 from its first changed block on, read out at all positions, as much again in
+//! f32 for the estimate, and the theorems: half of the time are products. In CPU time, every block of the demo's
+//! models bypassed, 4 and 64 sequences of 64 tokens: 2.0 and 2.6 times the same sweep with generation, as the demo
+//! runs it, 4.9 and 6.3 times a sweep that does not generate. SmolLM2, ten sequences of 64 tokens, 30 blocks: 204
+//! seconds of one core, the norms of its weights 28 of them.
+//!
 //! # Tables
 //! `bound` (one row per claim), `reach` (one row per intervention and position: measured, decomposed,
 //! certified), `tightness` (bound over measured per theorem and intervention, with a verdict: *informative*
