@@ -45,6 +45,13 @@ bucket MOTO="moto_server": build
 harness DATA: build
     python3 crates/score/tests/harness.py --model data/external/smollm2/model.gguf --data {{DATA}} --limit 200
 
+# local bounds of SmolLM2 beside numpy's (after `just smollm2`; needs numpy, gguf, pyarrow)
+bounds-numpy: build
+    rm -rf data/external/bounds && mkdir -p data/external/bounds
+    target/debug/rote-prepare --model data/external/smollm2/model.gguf --sequences data/external/smollm2/candidates.jsonl --prefix 12 --suffix 12 --limit 3 --out data/external/bounds/requests
+    target/debug/rote-bound --model data/external/smollm2/model.gguf --requests data/external/bounds/requests --out data/external/bounds/bounds
+    python3 crates/bound/tests/numpy_check.py data/external/smollm2/model.gguf data/external/bounds/bounds data/external/bounds/requests
+
 # the sampler beside transformers' (needs torch, transformers, polars)
 sampler: build
     mkdir -p data/external/sampler

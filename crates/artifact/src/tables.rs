@@ -125,8 +125,9 @@ table! { "bound", version 1,
         request: u32, "request";
         position: u32, "index in context ++ continuation";
         bound: String, "name of the theorem";
-        value: f64, "upper bound, in residual units or nats";
+        value: f64, "upper bound with its slack, in residual units or nats; of out.product its log10";
         measured: f64, "what it bounds, measured, same unit";
+        slack: f64, "how much of `value` was added for rounding, summed over the steps that lead to it; same unit";
     }
 }
 

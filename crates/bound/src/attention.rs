@@ -1,9 +1,18 @@
 //! Theorem C: attention on two inputs. How far the output moves when the normalised states step by `r_j`.
 //!
 //! `sum_j P~_ij v~_j - sum_j P_ij v_j = sum_j P~_ij (v~_j - v_j) + sum_j (P~_ij - P_ij)(v_j - o_i)`; the
-//! centre `o_i` is free, as `P~ - P` sums to zero. First part: an average of `r_j` under `P~`, bounded in three
-//! ways (`t`), then lemma L3. Second part (`f`): entry by entry, or total variation times the diameter. Both
-//! outputs lie in a ball of radius `B_A` around `a_0`, which caps the sum.
+//! centre `o_i` is free, as `P~ - P` sums to zero. Of each head, with the box `P~_ij <= up_ij`, `|P~_ij - P_ij| <=
+//! dP_ij` and the total variation `TV_i` of lemma L7, `j` and `k` in the mask of `i`:
+//!
+//! `t_i = min( sum_j up_ij r_j, sum_j P_ij r_j + TV_i (max_j r_j - min_j r_j), max_j r_j )`, an average of the `r_j`;
+//! `f_i = min( sum_j dP_ij |(v_j - o_i) W_O|, TV_i max_jk |(v_j - v_k) W_O| )`, what the weights alone do. Then
+//!
+//! `|A_i(x~) - A_i(x)| <= min( S(t_i) + sum_h f_i^h, |A_i - a_0| + B_A )`, `S` as in lemma L3: both outputs lie in a
+//! ball of radius `B_A = S(sqrt d)` around `a_0`, which caps the sum.
+//!
+//! Theorem H1, where the heads of a set are themselves bypassed: `|delta_i^S| + nu r_i` for these, `nu =
+//! |sum over the set of OV_h|`, and C of the other heads, at most `S(2 sqrt d)` of them. A bypassed head pays for no
+//! softmax.
 
 use std::sync::PoisonError;
 

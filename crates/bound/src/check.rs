@@ -62,7 +62,7 @@ pub struct Row {
     pub value: f64,
     /// What it bounds.
     pub measured: f64,
-    /// How much of `value` is slack on each side of an equality.
+    /// How much of `value` was added for rounding, step by step; what an equality may be off by on each side.
     pub slack: f64,
     /// What holds without any theorem, or what a bound must stay below to say anything.
     pub trivial: f64,

@@ -106,8 +106,8 @@ pub(crate) struct AttnConstants {
     pub constant: Vec<f64>,
     /// `B_A >= |A - a_0|`.
     pub reach: f64,
-    /// `|W_O|_F`.
-    pub out_frobenius: f64,
+    /// Per query head: `|W_O^h|_F`.
+    pub out_frobenius: Vec<f64>,
     /// `Lam^A`: Lipschitz constant in `u`, on every input.
     pub lipschitz: f64,
 }
@@ -218,7 +218,9 @@ impl AttnConstants {
                 .collect(),
             constant: constant_row(&value.bias, view(&out), block.o.bias.as_deref(), n_heads, d_head),
             out_bias: block.o.bias.clone().unwrap_or_else(|| vec![0.0; spec.d_model]),
-            out_frobenius: view(&out).frobenius(),
+            out_frobenius: (0..n_heads)
+                .map(|head| view(&out).cols(head * d_head, d_head).frobenius())
+                .collect(),
             query_norm,
             key_norm,
             heads,

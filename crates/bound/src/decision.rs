@@ -1,10 +1,21 @@
 //! Theorem I: what a difference of the final state can do to logits, to the greedy token, to probabilities.
 //!
-//! `z_v = u g_v + c_v`. I1: `|Dz_v| <= |g_v| r`. I2: seen from the origin, all states within `rho` of `x` lie
-//! in a cap of half-angle `th = asin t`; on it `u (g_a - g_v)` is least at the angle `phi_v + th`, where
-//! `phi_v` is the angle now. If that stays above `c_v - c_a` for every `v`, the greedy token cannot change; the
-//! largest such distance is the certified radius. I3: `D log p_y = Dz_y - log E_p e^(Dz)`; Jensen's
-//! inequality and Hoeffding's lemma bound the last term by the mean and by `w^2/8`, `w = 2 Rad r`.
+//! `z_v = u g_v + c_v` (`[V]`), `|D_i| <= rho` at the final state, `r` its step after the norm (L2), `t =
+//! rho/(sqrt(d) s)`.
+//!
+//! I1 `|Dz_v| <= |g_v| r`.
+//!
+//! I2: seen from the origin, all states within `rho` of `x` lie in a cap of half-angle `th = asin t`; on it
+//! `u (g_a - g_v)` is least at the angle `phi_v + th`, where `phi_v` is the angle now: `z_a - z_v >= sqrt(d)
+//! |g_a - g_v| cos(min(pi, phi_v + th)) + c_a - c_v`. If that is positive for every `v`, the greedy token `a` cannot
+//! change. The largest such distance is the certified radius
+//! `R = sqrt(d) s sin( min_v [ acos((c_v - c_a)/(sqrt(d)|g_a - g_v|)) - phi_v ] )`; it needs the baseline alone.
+//!
+//! I3, `gbar = sum_v p_v g_v`, `Rad` the radius of a ball that holds all `g_v`, `w = 2 Rad r`: of any token `y`
+//! `log p_y` rises by at most `min( |g_y - gbar| r, max_v |g_v - g_y| r )` and falls by at most
+//! `min( |g_y - gbar| r + w^2/8, max_v |g_v - g_y| r )`; `KL(p || p~) <= min(w^2/8, w)`; `TV(p, p~) <= tanh(w/4)`. For
+//! `D log p_y = Dz_y - log E_p e^(Dz)`; Jensen's inequality and Hoeffding's lemma bound the last term by the mean and
+//! by `w^2/8`, lemma L7 gives the total variation.
 
 use rote_model::Matrix;
 

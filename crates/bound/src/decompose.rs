@@ -1,8 +1,8 @@
 //! Theorem K: an exact decomposition of a measured final difference.
 //!
-//! `D_final = delta + sum over later sublayers of (F(x~) - F(x))`. Projected on `D_final / |D_final|` the parts
-//! sum to `|D_final|` exactly. The share of `delta` is what reaches the output directly, the rest is what
-//! later attention modules and MLPs make of it.
+//! `D_final = delta + sum over later sublayers of (F(x~) - F(x))`, the MLP of a sequential block itself among them.
+//! Projected on `D_final / |D_final|` the parts sum to `|D_final|` exactly. The share of `delta` is what reaches the
+//! output directly, the rest is what later attention modules and MLPs make of it.
 
 use crate::intervened::Intervened;
 use crate::linear::dot;

@@ -1,9 +1,9 @@
-//! Dense f64 products and norms, each with the error it can have made.
+//! Dense products and norms, those in f64 with the error they can have made.
 //!
 //! `u = 2^-53` is the unit roundoff and `gamma(k) = k u / (1 - k u)` bounds the relative error of a sum of
 //! `k` products in any order, with or without fused operations.
 
-use rote_model::Matrix;
+use rote_model::{Matrix, Real};
 
 /// Unit roundoff of f64.
 pub(crate) const UNIT: f64 = f64::EPSILON / 2.0;
@@ -16,8 +16,8 @@ pub(crate) fn gamma(k: usize) -> f64 {
 
 /// A matrix as it lies in memory, perhaps transposed or cut.
 #[derive(Clone, Copy)]
-pub(crate) struct View<'a> {
-    data: &'a [f64],
+pub(crate) struct View<'a, T = f64> {
+    data: &'a [T],
     rows: usize,
     cols: usize,
     row_step: usize,
@@ -25,21 +25,21 @@ pub(crate) struct View<'a> {
 }
 
 /// The whole of a matrix.
-pub(crate) fn view(matrix: &Matrix<f64>) -> View<'_> {
+pub(crate) fn view<T>(matrix: &Matrix<T>) -> View<'_, T> {
     View { data: &matrix.data, rows: matrix.rows, cols: matrix.cols, row_step: matrix.cols, col_step: 1 }
 }
 
-impl<'a> View<'a> {
+impl<'a, T: Real> View<'a, T> {
     pub(crate) fn shape(self) -> (usize, usize) {
         (self.rows, self.cols)
     }
 
-    pub(crate) fn transposed(self) -> View<'a> {
+    pub(crate) fn transposed(self) -> View<'a, T> {
         View { rows: self.cols, cols: self.rows, row_step: self.col_step, col_step: self.row_step, ..self }
     }
 
     /// Rows `first .. first + count`.
-    pub(crate) fn rows(self, first: usize, count: usize) -> View<'a> {
+    pub(crate) fn rows(self, first: usize, count: usize) -> View<'a, T> {
         assert!(first + count <= self.rows, "rows inside the matrix");
         // An empty cut may begin at the very end.
         let data = &self.data[(first * self.row_step).min(self.data.len())..];
@@ -47,22 +47,15 @@ impl<'a> View<'a> {
     }
 
     /// Columns `first .. first + count`.
-    pub(crate) fn cols(self, first: usize, count: usize) -> View<'a> {
+    pub(crate) fn cols(self, first: usize, count: usize) -> View<'a, T> {
         self.transposed().rows(first, count).transposed()
     }
 
-    pub(crate) fn at(self, row: usize, col: usize) -> f64 {
+    pub(crate) fn at(self, row: usize, col: usize) -> T {
         self.data[row * self.row_step + col * self.col_step]
     }
 
-    /// Frobenius norm, rounded upwards.
-    pub(crate) fn frobenius(self) -> f64 {
-        let sum: f64 =
-            (0..self.rows).map(|row| (0..self.cols).map(|col| self.at(row, col).powi(2)).sum::<f64>()).sum();
-        (sum * (1.0 + gamma(self.rows + self.cols + 2))).sqrt() * (1.0 + 2.0 * UNIT)
-    }
-
-    pub(crate) fn to_matrix(self) -> Matrix<f64> {
+    pub(crate) fn to_matrix(self) -> Matrix<T> {
         let mut data = Vec::with_capacity(self.rows * self.cols);
         for row in 0..self.rows {
             match self.col_step {
@@ -74,22 +67,31 @@ impl<'a> View<'a> {
     }
 }
 
+impl View<'_> {
+    /// Frobenius norm, rounded upwards.
+    pub(crate) fn frobenius(self) -> f64 {
+        let sum: f64 =
+            (0..self.rows).map(|row| (0..self.cols).map(|col| self.at(row, col).powi(2)).sum::<f64>()).sum();
+        (sum * (1.0 + gamma(self.rows + self.cols + 2))).sqrt() * (1.0 + 2.0 * UNIT)
+    }
+}
+
 /// `a b`.
-pub(crate) fn product(a: View<'_>, b: View<'_>) -> Matrix<f64> {
+pub(crate) fn product<T: Real>(a: View<'_, T>, b: View<'_, T>) -> Matrix<T> {
     assert_eq!(a.cols, b.rows, "inner lengths of a product");
-    let mut out = Matrix::new(a.rows, b.cols, vec![0.0; a.rows * b.cols]);
+    let mut out = Matrix::new(a.rows, b.cols, vec![T::ZERO; a.rows * b.cols]);
     let cols = out.cols;
-    accumulate(&mut out.data, cols, 1.0, a, b);
+    accumulate(&mut out.data, cols, T::ONE, a, b);
     out
 }
 
 /// `out += factor a b`, where `out` has rows `out_step` apart.
-pub(crate) fn accumulate(out: &mut [f64], out_step: usize, factor: f64, a: View<'_>, b: View<'_>) {
+pub(crate) fn accumulate<T: Real>(out: &mut [T], out_step: usize, factor: T, a: View<'_, T>, b: View<'_, T>) {
     let (m, n, k) = (a.rows, b.cols, a.cols);
     if m == 0 || n == 0 || k == 0 {
         return;
     }
-    let inside = |v: View<'_>| (v.rows - 1) * v.row_step + (v.cols - 1) * v.col_step < v.data.len();
+    let inside = |v: View<'_, T>| (v.rows - 1) * v.row_step + (v.cols - 1) * v.col_step < v.data.len();
     assert!(
         k == b.rows && inside(a) && inside(b) && (m - 1) * out_step + n <= out.len(),
         "shapes of a product"
@@ -111,7 +113,7 @@ pub(crate) fn accumulate(out: &mut [f64], out_step: usize, factor: f64, a: View<
             b.data.as_ptr(),
             b.col_step as isize,
             b.row_step as isize,
-            1.0,
+            T::ONE,
             factor,
             false,
             false,

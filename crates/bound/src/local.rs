@@ -1,10 +1,21 @@
 //! Theorem A: the local displacement, what changed attention weights do to the block they are changed in.
 //!
-//! With unchanged inputs `delta_i = A^I_i - A_i = sum_h (v_i - o_i) W_O`; all biases cancel. As
-//! `o_i - v_i = sum_j P_ij (v_j - v_i)`, the triangle inequality gives, from tight to loose,
-//! A1 `sum_h |(v_i - o_i) W_O|`, A2 `sum_h sum_j P_ij e_ij` with `e_ij = |(v_j - v_i) W_O|`,
-//! A3 `sum_h (1 - P_ii) max_j e_ij`; and `|u_j - u_i| <= 2 sqrt(d)` with lemma L3 gives A4. A5 bounds the
-//! identity part by its single operator and the mixed part by L3; it needs the weights alone.
+//! Per token `i`, at unchanged inputs (`[d]`); all biases cancel, and queries, keys, rotation, mask and scale of
+//! bypassed heads do not enter (B2):
+//!
+//! A0 `delta_i = A^I_i - A_i = sum_h (v_i^h - o_i^h) W_O^h`, an equality.
+//!
+//! As `o_i - v_i = sum over j != i of P_ij (v_j - v_i)`, the triangle inequality gives, from tight to loose and with
+//! `e_ij^h = |(v_j^h - v_i^h) W_O^h|` and `j` in the mask of `i`:
+//!
+//! A1 `|delta_i| <= sum_h |(v_i^h - o_i^h) W_O^h|`, A2 `<= sum_h sum_j P_ij^h e_ij^h`,
+//! A3 `<= sum_h (1 - P_ii^h) max_j e_ij^h`.
+//!
+//! With `|u_j - u_i| <= 2 sqrt(d)` (L1) and the sum over heads `S` of lemma L3:
+//!
+//! A4 `|delta_i| <= S(2 sqrt(d) (1 - P_ii^h))`, which needs the weights and the diagonal of `P`;
+//! A5 `|delta_i| <= min( S(sqrt d) + sqrt(d) |sum_h OV_h|, S(2 sqrt d) )`, and 0 for token 0: the weights alone. Its
+//! first form bounds the mixed part by L3 and the identity part, which is one operator on `u_i`, by its norm.
 
 use std::collections::BTreeMap;
 
@@ -139,13 +150,22 @@ pub(crate) fn constant_by_heads(spec: &Spec, c: &AttnConstants, row: &[f64], poi
     sum
 }
 
-/// What `delta_i` computed here, or from two runs of the model, can be off by: rounding of values and mixes
-/// (section 7 of the specification), and a margin for the attention output that the model adds them to.
+/// What `delta_i` computed here, or from two runs of the model, can be off by (section 7 of the specification, token
+/// by token): rounding of each head's value and mix, `|v_i^h| + sum_j P_ij |v_j^h|`, through `W_O^h`; and a margin for
+/// the attention output that the model adds them to.
 pub(crate) fn rounding(spec: &Spec, c: &AttnConstants, point: &AttnPoint) -> Vec<f64> {
     let n = point.output.rows;
     let terms = 8.0 * (n + spec.d_model + spec.d_query()) as f64 * UNIT;
-    let cancelled = terms * point.value_size * (spec.n_heads as f64).sqrt() * c.out_frobenius;
-    (0..n).map(|i| if i == 0 { 0.0 } else { cancelled } + 1e-12 * norm(point.output.row(i))).collect()
+    let mut slack: Vec<f64> = (0..n).map(|i| 1e-12 * norm(point.output.row(i))).collect();
+    for (head, size) in point.heads.iter().zip(&c.out_frobenius) {
+        let values = row_norms(&head.v);
+        // Token 0 sees itself alone: no rounding moves it.
+        for i in 1..n {
+            let mixed: f64 = head.weights.row(i).iter().zip(&values).map(|(p, v)| p * v).sum();
+            slack[i] += terms * (values[i] + mixed) * size;
+        }
+    }
+    slack
 }
 
 /// A1 to A4 for a change of heads, from what each head displaces.

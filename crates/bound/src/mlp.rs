@@ -5,7 +5,14 @@
 //! map `W_1 W_2` exactly and the even rest by slopes), two for a gated one from
 //! `act(a~) v~ - act(a) v = (act(a~) - act(a)) v + act(a~)(v~ - v)`, a third without biases from lemma L8:
 //! `act(a) = a/2 + a tau(a)`, where `|tau| <= 1/2` and, for silu, `|tau'| <= 1/4`. Both outputs lie in a ball
-//! of radius `B_M` around `c_2`, which caps all.
+//! of radius `B_M` around `c_2`, which caps all. `|M_i(x~) - M_i(x)|` is at most the least of, with `range_k`, `slope_k`
+//! of L4 on `a_k ± b_k` and `hyb(v; W)` the bound of L5 on `|diag(v) W^T|`:
+//!
+//! plain `|W_2| |range|`; `|W_2| hyb(slope; W~_1) r`; `( |W~_1 W_2|/2 + |W_2| hyb(sup|act' - 1/2|; W~_1) ) r`;
+//! gated `|W_2| |range_k |v_k| + (|act(a_k)| + range_k) |w'_k| r|`;
+//! `|W_2| ( hyb(slope |v|; W~_1) + hyb(|act(a)| + range; W~_3) ) r`; without biases also
+//! `kK2 Q/2 + |W_2| (kK Q/2 + tail)`, `Q = r min(2|u| + r, |u| + sqrt d)`, `tail = min( |(a v) th|, hyb(|a v|/4; W~_1) r )`,
+//! `th_k = min(b_k/4, half of what tanh(a_k/2) can change)`; always `|M_i - c_2| + B_M`.
 
 use rote_model::Activation;
 

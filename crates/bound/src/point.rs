@@ -103,8 +103,6 @@ pub(crate) struct AttnPoint {
     pub output: Matrix<f64>,
     /// `|A_i - a_0|`.
     pub centred: Vec<f64>,
-    /// `(max_i sum_h |v_i^h|^2)^(1/2)`.
-    pub value_size: f64,
     /// First position of each query's mask.
     pub first: Vec<usize>,
     /// Steps that theorem C was asked for, with its answers: once their bounds have outgrown the state, all
@@ -213,9 +211,7 @@ impl AttnPoint {
             })
             .collect();
         let centred = (0..n).map(|i| distance(output.row(i), &c.constant)).collect();
-        // Each value counts once per query head that reads it.
-        let value_size = row_norms(&value).into_iter().fold(0.0, f64::max) * (group as f64).sqrt();
-        AttnPoint { heads, output, centred, value_size, first, asked: Mutex::default() }
+        AttnPoint { heads, output, centred, first, asked: Mutex::default() }
     }
 }
 
@@ -354,17 +350,18 @@ impl Part<'_> {
         let mut spread = Matrix::new(n, n, vec![0.0; n * n]);
         let mut apart = spread.clone();
         let mut diameter = vec![0.0_f64; n];
+        let width = long_values.cols;
         for i in 0..n {
-            for j in self.first[i]..=i {
-                spread.data[i * n + j] = distance(long_values.row(j), long_mixed.row(i));
-                apart.data[i * n + j] = distance(long_values.row(j), long_values.row(i));
-            }
-            let own = apart.data[i * n + self.first[i]..=i * n + i].iter().copied().fold(0.0, f64::max);
-            diameter[i] = if self.first[i] == 0 {
-                own.max(if i > 0 { diameter[i - 1] } else { 0.0 })
+            let (from, cells) = (self.first[i], i * n + self.first[i]..i * n + i + 1);
+            let rows = &long_values.data[from * width..(i + 1) * width];
+            crate::wide::lengths_from(&mut spread.data[cells.clone()], &[], &[], rows, long_mixed.row(i));
+            crate::wide::lengths_from(&mut apart.data[cells], &[], &[], rows, long_values.row(i));
+            let largest = |values: &[f64]| values.iter().copied().fold(0.0, f64::max);
+            diameter[i] = if from == 0 {
+                largest(&apart.data[i * n..=i * n + i]).max(if i > 0 { diameter[i - 1] } else { 0.0 })
             } else {
-                let pairs = (self.first[i]..=i).flat_map(|j| (self.first[i]..=j).map(move |k| (j, k)));
-                pairs.fold(own, |most, (j, k)| most.max(distance(long_values.row(j), long_values.row(k))))
+                // Of two tokens that `i` sees the later one sees the earlier.
+                (from..=i).map(|j| largest(&apart.data[j * n + from..=j * n + j])).fold(0.0, f64::max)
             };
         }
         HeadPoint {

@@ -120,6 +120,7 @@ impl Bounds {
         let (model, constants) = (&*self.model, &self.constants);
         let spec = &model.spec;
         let plain = Trace::of(model, tokens)?;
+        plain.check()?;
         let turn = Turn::new(spec, tokens.len());
         let points: Vec<BlockPoint> = (0..spec.n_blocks)
             .into_par_iter()

@@ -14,7 +14,8 @@ use crate::local::{constant_by_heads, from_weights, head_displacements, local};
 use crate::plan::{AttnPlan, HeadPlan};
 use crate::readout::Seen;
 use crate::request::{Base, Bounds, Found, Rows};
-use crate::trajectory::{INFLATE, margin, propagate};
+use crate::trajectory::{INFLATE, Rho, margin, propagate};
+use crate::weights_only;
 
 impl Bounds {
     /// All rows of one intervention on one request.
@@ -26,8 +27,8 @@ impl Bounds {
 
         let differ = &found.run.differ;
         let propagate =
-            |from: usize, rho: Vec<f64>| propagate(constants, &base.points, plan, &found.moves, from, rho);
-        let rho = propagate(first, vec![0.0; n]);
+            |from: usize, rho: Rho| propagate(constants, &base.points, plan, &found.moves, from, rho);
+        let rho = propagate(first, Rho::nothing(n));
         for block in first..n_blocks {
             if self.depth.every_block || block + 1 == n_blocks {
                 outputs(base, found, block, &rho[block - first], &mut rows.bounds);
@@ -37,23 +38,25 @@ impl Bounds {
         for ahead in 1..=self.depth.lookahead.min(n_blocks - 1 - first) {
             let from = n_blocks - ahead;
             // What is measured is off by the rounding of the block that gave it.
-            let start = (0..n)
-                .map(|i| differ[from - 1 - first][i] * INFLATE + margin(&base.points[from - 1], i))
-                .collect();
-            let ends = propagate(from, start);
+            let (differ, point) = (&differ[from - 1 - first], &base.points[from - 1]);
+            let slack = (0..n).map(|i| differ[i] * (INFLATE - 1.0) + margin(point, i)).collect();
+            let bound = differ.iter().zip(&slack).map(|(differ, slack)| differ + slack).collect();
+            let ends = propagate(from, Rho { bound, slack });
             let ends = ends.last().expect("at least one block is ahead");
             let name = format!("out.lookahead.{ahead}");
             for i in 0..n {
-                rows.bounds.push(row(n_blocks - 1, i, name.clone(), ends[i], measured[i], base.reach_of(i)));
+                let (value, slack) = (ends.bound[i], ends.slack[i]);
+                let ahead = row(n_blocks - 1, i, name.clone(), value, slack, measured[i], base.reach_of(i));
+                rows.bounds.push(ahead);
             }
         }
-        let rho = &rho[n_blocks - 1 - first];
+        let rho = &rho[n_blocks - 1 - first].bound;
         let shares = shares(&base.plain, &found.run, !matches!(plan.blocks[first].attn, AttnPlan::Keep));
         self.final_norm(base, &found.normed, rho, &mut rows.bounds);
         for i in 0..n {
             let estimate = found.estimate[i];
             let output = base.reach_of(i);
-            rows.bounds.push(row(n_blocks - 1, i, "estimate.linear", estimate, measured[i], output));
+            rows.bounds.push(row(n_blocks - 1, i, "estimate.linear", estimate, 0.0, measured[i], output));
             let (decision, seen) = (base.decisions[i].bounds(rho[i]), &found.seen[i]);
             self.decision_rows(base, i, &decision, seen, &mut rows.bounds);
             let radius = base.decisions[i].radius;
@@ -113,9 +116,9 @@ impl Bounds {
         let exact = row_norms(&moved.delta);
         for (i, &measured) in measured.iter().enumerate() {
             let (slack, reach) = (moved.slack[i], base.reach_at(block, i));
-            rows.push(equality(block, i, "local.exact", exact[i], slack, measured, reach));
+            rows.push(allowing(block, i, "local.exact", exact[i], slack, measured, reach));
             for (name, values) in &named {
-                rows.push(row(block, i, *name, values[i] * INFLATE + slack, measured, reach));
+                rows.push(allowing(block, i, name, values[i], slack, measured, reach));
             }
         }
         measured
@@ -145,8 +148,9 @@ impl Bounds {
         let steps = base.last.steps(rho);
         for (i, &measured) in measured.iter().enumerate() {
             let size = gain * base.last.length[i];
-            let value = gain * steps[i] * INFLATE + 1e-12 * size;
-            rows.push(Row { block: -1, ..row(0, i, "norm.trajectory", value, measured, 2.0 * size) });
+            let (value, slack) = (gain * steps[i], 1e-12 * size);
+            let row = allowing(0, i, "norm.trajectory", value, slack, measured, 2.0 * size);
+            rows.push(Row { block: -1, ..row });
         }
     }
 
@@ -162,8 +166,7 @@ impl Bounds {
         let (margin, span) = (base.decisions[i].margin, base.decisions[i].span);
         let uniform = (base.logits[i].len() as f64).ln();
         let mut push = |name: &'static str, value: f64, measured: f64, trivial: f64| {
-            let value = value * INFLATE + rounding;
-            rows.push(Row { block: -2, ..row(0, i, name, value, measured, trivial) });
+            rows.push(Row { block: -2, ..allowing(0, i, name, value, rounding, measured, trivial) });
         };
         push("logit.max", bounds.logit, seen.logit, span);
         push("margin.loss", margin - bounds.margin, margin - seen.margin, margin);
@@ -177,38 +180,42 @@ impl Bounds {
 }
 
 /// Rows of theorems B1, E and F at one block's output.
-fn outputs(base: &Base<'_>, found: &Found<'_>, block: usize, rho: &[f64], rows: &mut Vec<Row>) {
+fn outputs(base: &Base<'_>, found: &Found<'_>, block: usize, rho: &Rho, rows: &mut Vec<Row>) {
     let (plan, weights) = (&found.prepared.plan, &found.prepared.weights);
     let at = block - plan.first;
     let differ = &found.run.differ[at];
     if plan.only_identity {
         let slack: f64 = (plan.first..=block).map(|block| margin(&base.points[block], 0)).sum();
-        rows.push(equality(block, 0, "first.token", 0.0, slack, differ[0], base.reach_at(block + 1, 0)));
+        rows.push(allowing(block, 0, "first.token", 0.0, slack, differ[0], base.reach_at(block + 1, 0)));
     }
     let log = |x: f64| x.max(f64::MIN_POSITIVE).log10();
     let product = weights.product_log10[at].max(-300.0);
     for (i, &measured) in differ.iter().enumerate() {
         let reach = base.reach_at(block + 1, i);
-        let additive = weights.additive[at] + margin(&base.points[block], i);
-        rows.push(row(block, i, "out.trajectory", rho[i], measured, reach));
-        rows.push(row(block, i, "out.additive", additive, measured, reach));
-        rows.push(row(block, i, "out.product", product, log(measured), log(reach)));
+        let (additive, slack) = (weights.additive[at], margin(&base.points[block], i));
+        rows.push(row(block, i, "out.trajectory", rho.bound[i], rho.slack[i], measured, reach));
+        rows.push(allowing(block, i, "out.additive", additive, slack, measured, reach));
+        let slack = weights_only::LOG10_SLACK;
+        rows.push(row(block, i, "out.product", product + slack, slack, log(measured), log(reach)));
     }
 }
 
+/// A row whose `value` has its `slack` in it.
 fn row(
     block: usize,
     position: usize,
     bound: impl Into<Cow<'static, str>>,
     value: f64,
+    slack: f64,
     measured: f64,
     trivial: f64,
 ) -> Row {
     let (block, position) = (block as i32, position as u32);
-    Row { block, position, bound: bound.into(), value, measured, slack: 0.0, trivial }
+    Row { block, position, bound: bound.into(), value, measured, slack, trivial }
 }
 
-fn equality(
+/// A row that allows for rounding: the last step of `exact`, and `slack`.
+fn allowing(
     block: usize,
     i: usize,
     bound: &'static str,
@@ -217,6 +224,6 @@ fn equality(
     measured: f64,
     trivial: f64,
 ) -> Row {
-    let slack = slack + (INFLATE - 1.0) * exact;
-    Row { slack, ..row(block, i, bound, exact + slack, measured, trivial) }
+    let slack = slack + (INFLATE - 1.0) * exact.abs();
+    row(block, i, bound, exact + slack, slack, measured, trivial)
 }

@@ -152,6 +152,7 @@ impl Stage for Bound {
                         bound: row.bound.into_owned(),
                         value: row.value,
                         measured: row.measured,
+                        slack: row.slack,
                     }))?;
                     reach.extend(of_change.reach)?;
                 }

@@ -2,6 +2,7 @@
 //! measured from.
 
 use anyhow::Result;
+use rote_artifact::Misfit;
 use rote_model::{Matrix, Model, Residual, Row, State, Tap, Workspace};
 use rote_plan::{BlockChange, Hook};
 
@@ -37,6 +38,30 @@ impl Trace {
         assert_eq!(seen.middle.is_empty(), parallel, "sequential blocks show the state between modules");
         let Seen { input, attn, middle, mlp } = seen;
         Ok(Trace { input, attn, middle, mlp, last: Matrix::new(tokens.len(), model.spec.d_model, x) })
+    }
+
+    /// Refuses a run that left the numbers: no bound holds for it.
+    ///
+    /// # Errors
+    /// [`Misfit`] with the first block, module and position that is no finite number.
+    pub(crate) fn check(&self) -> Result<()> {
+        for block in 0..self.input.len() {
+            let modules =
+                [("state", &self.input), ("attention output", &self.attn), ("mlp output", &self.mlp)];
+            for (what, values) in modules {
+                let values = &values[block];
+                if let Some(at) = values.data.iter().position(|value| !value.is_finite()) {
+                    return Err(Misfit(format!(
+                        "block {block}: {what} at position {} is {}: no bound holds for it; the weights are too \
+                         large for f64",
+                        at / values.cols,
+                        values.data[at]
+                    ))
+                    .into());
+                }
+            }
+        }
+        Ok(())
     }
 
     /// The state at the output of `block`.

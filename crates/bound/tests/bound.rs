@@ -16,7 +16,7 @@ use std::sync::Arc;
 use models::{Noise, Scale};
 use plain::{Mistake, Plain};
 use rote_bound::{Bounds, Constants, Depth, Row};
-use rote_model::{Activation, Linear, MlpKind, Model, Panels};
+use rote_model::{Activation, Block, Linear, MlpKind, Model, Panels};
 use rote_plan::{Intervention, unfold};
 
 const SCALES: [Scale; 4] = [Scale::Initial, Scale::Unit, Scale::Outliers, Scale::Hot];
@@ -55,6 +55,12 @@ fn no_bound_is_exceeded_on_random_models() {
                 rows += of_change.bounds.len();
                 kinds.extend(of_change.bounds.iter().map(|row| row.bound.clone()));
                 certified += of_change.reach.iter().filter(|reach| reach.within).count();
+                for row in &of_change.bounds {
+                    // What was added for rounding is little beside the states; a lead may be as small as it likes.
+                    let size = row.value.abs().max(row.trivial.abs());
+                    let little = row.slack <= 1e-7 * size || row.block == -2;
+                    assert!(row.slack >= 0.0 && little, "round {round}: {row:?}");
+                }
                 for reach in &of_change.reach {
                     let sum = reach.direct + reach.later_attn + reach.later_mlp;
                     let nothing = reach.output == 0.0;
@@ -75,10 +81,14 @@ fn close(a: f64, b: f64, relative: f64) -> bool {
     (a - b).abs() <= relative * a.abs().max(b.abs()) + 1e-9
 }
 
-fn value(rows: &[Row], bound: &str, block: i32, position: usize) -> f64 {
+fn row<'a>(rows: &'a [Row], bound: &str, block: i32, position: usize) -> &'a Row {
     let found =
         rows.iter().find(|row| row.bound == bound && row.block == block && row.position as usize == position);
-    found.unwrap_or_else(|| panic!("no row {bound} at block {block}, position {position}")).value
+    found.unwrap_or_else(|| panic!("no row {bound} at block {block}, position {position}"))
+}
+
+fn value(rows: &[Row], bound: &str, block: i32, position: usize) -> f64 {
+    row(rows, bound, block, position).value
 }
 
 const LOCAL: [&str; 6] =
@@ -238,6 +248,24 @@ fn every_deliberate_mistake_is_seen() {
     }
 }
 
+/// J1, the reason why a bound that falls with depth proves nothing: F2 does so for every model.
+#[test]
+fn the_additive_bound_falls_with_depth_for_every_model() {
+    let mut noise = Noise(61);
+    for round in 0..24 {
+        let model = noise.model(SCALES[round % 4]);
+        let tokens = noise.tokens(&model, 3);
+        let last = model.spec.n_blocks as i32 - 1;
+        let each = bounds(&model, &["attn.identity@each".to_string()]).request(0, &tokens).unwrap();
+        let additive: Vec<f64> = each
+            .iter()
+            .map(|of_change| row(&of_change.bounds, "out.additive", last, 1))
+            .map(|row| row.value - row.slack)
+            .collect();
+        assert!(additive.is_sorted_by(|early, late| late <= early), "round {round}: {additive:?}");
+    }
+}
+
 /// What `attn.mean` and `attn.zero` displace, from the plain forward pass: the constant less the output; and the
 /// looser forms are no less, and no more than what is known of the constant alone adds.
 #[test]
@@ -313,13 +341,33 @@ fn broken_models_get_an_error_and_no_number() {
     let mut broken = model.clone();
     broken.spec.norm_place = rote_model::NormPlace::Post;
     assert!(told(broken).contains("pre-norm"));
-    // Finite weights whose products are not.
+    // Means of activations that were no numbers.
+    let mut means = models::means(&model);
+    means[1][4] = f64::NAN;
+    let changes = unfold(&["attn.mean@1".to_string()], model.spec.n_blocks).unwrap();
+    let constants = Constants::new(&model.spec, &model.weights).unwrap();
+    let result = Bounds::with(Arc::new(model.clone()), constants, &changes, Some(means), DEEP).map(|_| ());
+    assert!(
+        format!("{:#}", result.unwrap_err()).contains("`attn.mean@1`: the mean of block 1 is no finite row")
+    );
+    // Finite weights whose products are not: nothing is said of states that are no numbers.
+    let large = |broken: &mut Model<f64>, what: fn(&mut Block<f64>) -> &mut Linear<f64>| {
+        change(what(&mut broken.weights.blocks[1]), |data| data.iter_mut().for_each(|x| *x *= 1e200));
+    };
+    let number = |broken: Model<f64>| -> String {
+        let changes = unfold(&["attn.identity@0".to_string()], broken.spec.n_blocks).unwrap();
+        let bounds = Bounds::new(Arc::new(broken), &changes, DEEP);
+        let result = bounds.and_then(|bounds| bounds.request(0, &[1, 2, 3]).map(|_| ()));
+        format!("{:#}", result.expect_err("1e200 gave a number"))
+    };
+    let mut broken = model.clone();
+    large(&mut broken, |block| &mut block.up);
+    large(&mut broken, |block| &mut block.down);
+    let told = number(broken);
+    assert!(told.contains("block 1: mlp output at position 0 is"), "{told}");
     let mut broken = model;
-    change(&mut broken.weights.blocks[0].qkv, |data| data.iter_mut().for_each(|x| *x *= 1e200));
-    let changes = unfold(&["attn.identity@0".to_string()], broken.spec.n_blocks).unwrap();
-    let bounds = Bounds::new(Arc::new(broken), &changes, DEEP);
-    let result = bounds.and_then(|bounds| bounds.request(0, &[1, 2, 3]).map(|_| ()));
-    assert!(result.is_err(), "1e200 gave a number");
+    large(&mut broken, |block| &mut block.qkv);
+    assert!(number(broken).contains("too large for f64"));
 }
 
 fn change(linear: &mut Linear<f64>, how: impl Fn(&mut [f64])) {
@@ -344,11 +392,15 @@ fn local_bounds_are_numpys() {
             let rows = rows_of(&model, &tokens, block);
             for (i, expected) in expected.as_array().unwrap().iter().enumerate() {
                 for (name_of, expected) in LOCAL[..4].iter().zip(expected.as_array().unwrap()) {
-                    let (ours, expected) =
-                        (value(&rows, name_of, block as i32, i), expected.as_f64().unwrap());
+                    let (row, expected) = (row(&rows, name_of, block as i32, i), expected.as_f64().unwrap());
+                    // Where nothing moves both are rounding.
+                    let close = match expected <= row.slack {
+                        true => row.value <= 2.0 * row.slack,
+                        false => (row.value - row.slack - expected).abs() <= 1e-6 * expected,
+                    };
                     assert!(
-                        (ours - expected).abs() <= 1e-6 * expected + 1e-10,
-                        "{name} block {block} position {i} {name_of}: {ours} {expected}"
+                        close && row.slack <= 1e-8 * expected.max(1e-2),
+                        "{name} block {block} position {i} {name_of}: {row:?} {expected}"
                     );
                     compared += 1;
                 }

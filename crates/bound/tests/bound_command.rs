@@ -32,8 +32,14 @@ fn requests(folder: &Path) -> PathBuf {
 }
 
 fn bound(model: &str, out: &Path, more: &[&str]) -> Finished {
+    bound_of(Path::new(&tiny(model)), out, more)
+}
+
+fn bound_of(model: &Path, out: &Path, more: &[&str]) -> Finished {
     Command::new(env!("CARGO_BIN_EXE_rote-bound"))
-        .args(["--model", &tiny(model), "--quiet", "--out"])
+        .arg("--model")
+        .arg(model)
+        .args(["--quiet", "--out"])
         .arg(out)
         .args(more)
         .output()
@@ -109,6 +115,58 @@ fn kept_norms_are_used_and_a_broken_bound_fails_the_stage() {
         "{told}"
     );
     assert!(!out.exists());
+}
+
+/// A copy of a tiny checkpoint with one tensor's values changed, in `folder`.
+fn altered(name: &str, folder: &Path, tensor: &str, change: impl Fn(usize, f32) -> f32) -> PathBuf {
+    let place = folder.join("altered");
+    std::fs::create_dir_all(&place).unwrap();
+    for file in std::fs::read_dir(tiny(name)).unwrap() {
+        let file = file.unwrap().path();
+        std::fs::copy(&file, place.join(file.file_name().unwrap())).unwrap();
+    }
+    let weights = place.join("model.safetensors");
+    let mut bytes = std::fs::read(&weights).unwrap();
+    let start = 8 + u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;
+    let head: serde_json::Value = serde_json::from_slice(&bytes[8..start]).unwrap();
+    assert_eq!(head[tensor]["dtype"], "F32", "{tensor} of {name}");
+    let ends = head[tensor]["data_offsets"].as_array().unwrap();
+    let ends: Vec<usize> = ends.iter().map(|end| start + end.as_u64().unwrap() as usize).collect();
+    for (at, cell) in bytes[ends[0]..ends[1]].chunks_exact_mut(4).enumerate() {
+        let value = f32::from_le_bytes((&*cell).try_into().unwrap());
+        cell.copy_from_slice(&change(at, value).to_le_bytes());
+    }
+    std::fs::write(&weights, bytes).unwrap();
+    place
+}
+
+/// Each broken assumption is told with its block and tensor, and leaves no number.
+#[test]
+fn a_broken_model_is_refused_by_block_and_tensor() {
+    let folder = tempfile::tempdir().unwrap();
+    let asked = requests(folder.path());
+    let asked = ["--requests", asked.to_str().unwrap()];
+    let out = folder.path().join("out");
+    let one = |at: usize, broken: f32| move |here: usize, value: f32| if here == at { broken } else { value };
+    let told = |tensor: &str, change: &dyn Fn(usize, f32) -> f32, because: &[&str]| {
+        refused(&bound_of(&altered("llama-gqa", folder.path(), tensor, change), &out, &asked), &out, because);
+    };
+    let layer = |rest: &str| format!("model.layers.1.{rest}.weight");
+    told(
+        &layer("self_attn.q_proj"),
+        &one(7, f32::NAN),
+        &["block 1: query, key and value weights: value [0, 7] is NaN"],
+    );
+    told(
+        &layer("mlp.down_proj"),
+        &one(3, f32::INFINITY),
+        &["block 1: mlp down weights: value [0, 3] is inf"],
+    );
+    told(
+        &layer("input_layernorm"),
+        &one(2, 0.0),
+        &["block 1: norm before attention: gain 2 is zero: that direction is lost"],
+    );
 }
 
 #[test]

@@ -22,6 +22,7 @@ pub fn all(study: &Study) -> Vec<Figure> {
         crate::motion::displacement(study),
         crate::motion::direct_share(study),
         crate::motion::certificates(study),
+        crate::motion::probabilities(study),
         crate::depth::bounds(study),
         crate::tightness::tightness(study),
     ]

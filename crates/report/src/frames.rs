@@ -206,7 +206,16 @@ mod tests {
 
     fn bound(position: u32, value: f64, measured: f64) -> Bound {
         let change = "attn.identity@0".to_string();
-        Bound { change, block: 0, request: 0, position, bound: "local.row".into(), value, measured }
+        Bound {
+            change,
+            block: 0,
+            request: 0,
+            position,
+            bound: "local.row".into(),
+            value,
+            measured,
+            slack: 0.0,
+        }
     }
 
     #[test]

@@ -5,6 +5,7 @@ use crate::change::Change;
 use crate::depth::log_axis;
 use crate::figure::{Axis, Draw, Figure, Panel, Point, Series};
 use crate::figures::{block_axis, over_blocks, panel};
+use crate::frames::Spread;
 use crate::number::{percent, plain};
 use crate::reach::{Middle, Reached, Share};
 use crate::study::{Model, Study};
@@ -153,6 +154,45 @@ pub fn certificates(study: &Study) -> Figure {
         columns: ("block", "value"),
         from: &["bounds"],
         panels: radius.chain(shares).collect(),
+    }
+}
+
+/// What becomes of probabilities: divergence, and the true next token's, each beside its bound (I3).
+pub fn probabilities(study: &Study) -> Figure {
+    let divergence = each(study, |model| {
+        let bound = over_blocks("I3, bound", 1, None, model.blocks(), |x, change| {
+            let of_change = |group: &&Spread| group.bound == "kl" && group.change == change.text;
+            let group = model.bounds.iter().find(of_change)?;
+            let (y, n) = (group.value, Some(group.n));
+            Some(Point { x, y, n, of: change.text.clone(), ..Point::default() })
+        });
+        let series = vec![curve(model, "measured", 0, |reached| reached.kl), bound];
+        panel(&model.label, block_axis(model), log_axis("KL divergence, nats (log scale)"), series)
+    });
+    let change = each(study, |model| {
+        let series = vec![
+            curve(model, "measured", 0, |reached| reached.log_change),
+            curve(model, "I3, bound", 1, |reached| reached.fall_bound),
+        ];
+        let y = log_axis("change of the true token's log-probability, nats (log scale)");
+        panel(&model.label, block_axis(model), y, series)
+    });
+    let fall = each(study, |model| {
+        let series = vec![curve(model, "measured", 0, |reached| reached.fall)];
+        let y = Axis { label: "fall of the true token's log-probability, nats".into(), ..Axis::default() };
+        panel(&model.label, block_axis(model), y, series)
+    });
+    Figure {
+        name: "probabilities",
+        title: "What bypassing one block does to the next token's probability".into(),
+        caption: "Divergence of the changed next-token distribution from the unchanged one, and by how much the \
+                  log-probability of the true next token changes and falls (below zero: it rises), each measured and \
+                  as bounded along the trajectory (I3). The bound on the fall holds for a rise as well. Medians over \
+                  positions, bars from the first to the third quartile; the bound on the divergence without bars."
+            .into(),
+        columns: ("block", "nats"),
+        from: &["bounds"],
+        panels: divergence.chain(change).chain(fall).collect(),
     }
 }
 

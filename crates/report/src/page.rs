@@ -2,6 +2,7 @@
 
 use std::fmt::Write;
 
+use crate::change::Sort;
 use crate::depth;
 use crate::figure::Figure;
 use crate::number::{count, listing, whole_percent};
@@ -47,7 +48,8 @@ pub fn page(study: &Study, figures: &[Figure]) -> String {
 
 fn lede(study: &Study) -> String {
     let labels: Vec<String> = study.models.iter().map(|model| model.label.clone()).collect();
-    let changes = study.models.iter().map(|model| model.changes.len().saturating_sub(1)).max().unwrap_or(0);
+    let changed = |model: &Model| model.changes.iter().filter(|change| change.sort != Sort::None).count();
+    let changes = study.models.iter().map(changed).max().unwrap_or(0);
     format!(
         "{}, {}as it is and under up to {} intervention{}: which attention blocks the reciting of memorized text \
          hangs on, and what bypassing them costs besides.",

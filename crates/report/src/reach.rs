@@ -87,6 +87,12 @@ pub struct Reached {
     pub radius: Option<Middle>,
     /// Divergence of the next-token distributions, nats.
     pub kl: Option<Middle>,
+    /// Fall of the true next token's log-probability, nats; negative where it rises.
+    pub fall: Option<Middle>,
+    /// Size of its change, nats.
+    pub log_change: Option<Middle>,
+    /// Bound on its fall, and so on the size of its change, nats (I3).
+    pub fall_bound: Option<Middle>,
     /// Positions whose greedy token the bound alone proves unchanged.
     pub certified: Share,
     /// Positions whose greedy token the measured difference proves unchanged.
@@ -108,6 +114,8 @@ pub fn reached(rows: &[Reach]) -> BTreeMap<String, Reached> {
 
 fn one(rows: &[&Reach]) -> Reached {
     let of = |value: fn(&Reach) -> f64| Middle::of(rows.iter().map(|row| value(row)));
+    // The last position has no next token.
+    let asked = |value: fn(&Reach) -> Option<f64>| Middle::of(rows.iter().filter_map(|row| value(row)));
     // Where nothing is displaced there is nothing to grow and nothing to share out.
     let moved = |value: fn(&Reach) -> f64| {
         let moved = rows.iter().filter(|row| row.local > NOTHING && row.output > NOTHING);
@@ -130,6 +138,9 @@ fn one(rows: &[&Reach]) -> Reached {
         bound_relative: of(|row| row.bound / row.state),
         radius: of(|row| row.radius),
         kl: of(|row| row.kl),
+        fall: asked(|row| row.logprob_change.map(|change| -change)),
+        log_change: asked(|row| row.logprob_change.map(f64::abs)),
+        fall_bound: asked(|row| row.logprob_fall),
         certified: share(|row| row.certified),
         within: share(|row| row.within && !row.certified),
         unproven: share(|row| !row.changed && !row.within && !row.certified),

@@ -145,9 +145,12 @@ impl Worth {
     }
 }
 
-/// `1.2 to 40`, from logarithms; powers of ten that no number holds stay powers.
-fn ratios(ends: Option<(f64, f64)>) -> String {
-    let one = |log: f64| if log.abs() < 290.0 { plain(10f64.powf(log)) } else { format!("10^{log:.0}") };
+/// `1.2 to 40`, from logarithms; of a theorem that speaks of logarithms, powers of ten.
+fn ratios(ends: Option<(f64, f64)>, powers: bool) -> String {
+    let one = |log: f64| match powers || log.abs() >= 290.0 {
+        true => format!("10<sup>{log:.1}</sup>"),
+        false => plain(10f64.powf(log)),
+    };
     match ends.map(|(low, high)| (one(low), one(high))) {
         None => "–".to_string(),
         Some((low, high)) if low == high => low,
@@ -178,8 +181,8 @@ pub fn table(model: &Model) -> String {
             escape(&theorem(&worth.bound).label),
             escape(&worth.bound),
             count(worth.rows),
-            ratios(worth.log10_median),
-            ratios(worth.log10_p90),
+            ratios(worth.log10_median, theorem(&worth.bound).logarithmic),
+            ratios(worth.log10_p90, theorem(&worth.bound).logarithmic),
             escape(&worth.verdict())
         );
     }

@@ -10,7 +10,7 @@ use made::{Made, scores, subject, text, write, write_bounds};
 use rote_artifact::tables::{Bound, Reach, Summary, Tightness};
 use rote_report::Inputs;
 
-const FIGURES: [&str; 13] = [
+const FIGURES: [&str; 14] = [
     "memorization",
     "benchmarks",
     "losses",
@@ -22,6 +22,7 @@ const FIGURES: [&str; 13] = [
     "displacement",
     "direct-share",
     "certificates",
+    "probabilities",
     "bounds",
     "tightness",
 ];

@@ -227,9 +227,11 @@ pub fn bounds(family: &str) -> Vec<Bound> {
                     bound: name.into(),
                     value,
                     measured,
+                    slack: 0.0,
                 });
             };
             add("local.exact", block, local * (1.0 + 1e-12), local);
+            add("kl", -2_i32 as u32, 0.1 + last * last, 0.02 * last * last);
             add("local.heads", block, local * 2.1, local);
             add("local.row", block, local * 6.0, local);
             add("local.weights", block, 900.0, local);
@@ -279,6 +281,9 @@ pub fn reach(family: &str) -> Vec<Reach> {
                 changed: output > 5.0,
                 certified: last("out.trajectory").value < 4.0,
                 within: output < 4.0,
+                logprob_change: (row.position != 15).then_some(0.05 - 0.1 * output),
+                logprob_fall: (row.position != 15).then_some(0.1 + 4.0 * output),
+                kl: 0.02 * output * output,
                 ..Reach::default()
             }
         })
