@@ -124,7 +124,7 @@ impl<'a, T: Real> Task<'a, T> {
     /// queries abreast do not compete for the same places of the processor's cache.
     #[inline(always)]
     fn room(&self, chunk: &Range<usize>) -> usize {
-        ((self.first + chunk.end).div_ceil(LANES) + 1 | 1) * LANES
+        (((self.first + chunk.end).div_ceil(LANES) + 1) | 1) * LANES
     }
 
     /// Scores of the queries `chunk` at one head. Those of positions that a query does not see mean nothing.

@@ -46,7 +46,7 @@ macro_rules! abreast {
         abreast!(@ true, 1, 4 * LANES, end, $query, $q, $w, $each);
     };
     (@ $when:expr, $count:literal, $width:expr, $end:ident, $query:ident, $q:ident, $w:ident, $each:expr) => {
-        while $when && $query + $count <= $end {
+        while $when && $end - $query >= $count {
             const $q: usize = $count;
             const $w: usize = $width;
             $each;
