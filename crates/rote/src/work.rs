@@ -22,7 +22,7 @@ use crate::pin::Pins;
 use crate::plan::{Known, Scene, Verdict};
 use crate::process::{self, Event};
 use crate::progress::Progress;
-use crate::shelf::{Found, make_folder};
+use crate::shelf::{self, Found, make_folder};
 use crate::state::{Ending, Report, State};
 use crate::trust::mistaken;
 
@@ -281,7 +281,7 @@ impl<'a> Work<'a> {
         let mut told = false;
         while self.lock.is_none() {
             make_folder(root)?;
-            match Lock::shared(&root.join("lock"))? {
+            match self.scene.shelf.try_enter()? {
                 Attempt::Held(lock) => self.lock = Some(lock),
                 Attempt::Busy(_) if interrupted() => return Ok(false),
                 Attempt::Busy(holder) => {
@@ -321,6 +321,9 @@ impl<'a> Work<'a> {
         self.set(index, State::Running);
         self.progress.start(index, &node.name);
         let way = Way { threads, parts: self.parts(index, digest) };
+        if way.parts > 1 {
+            scene.shelf.begin(&scene.pipeline.name, &node.name, digest)?;
+        }
         let child = self.step(index, key, claim, way, sender, false)?;
         self.running.insert(index, child);
         Ok(())
@@ -356,11 +359,11 @@ impl<'a> Work<'a> {
         let scene = self.scene;
         let node = &scene.pipeline.nodes[index];
         let step = part::next(scene.shelf, key.digest(), way.parts);
+        part::clear(scene.shelf, key.digest(), &step)?;
         let out = step.place(scene.shelf, key.digest()).display().to_string();
         let (program, mut arguments) = scene.command(node, &self.known, &out);
-        arguments.extend(["--threads".to_string(), way.threads.to_string()]);
-        arguments.extend(["--progress".to_string(), "plain".to_string()]);
         arguments.extend(step.flags());
+        arguments.extend(["--threads", &way.threads.to_string(), "--progress", "plain"].map(str::to_string));
         if let Step::Join(parts) = &step {
             self.progress.say(&format!("{}: joined from {} parts", node.name, parts.len()));
         }
@@ -391,8 +394,8 @@ impl<'a> Work<'a> {
         let name = &scene.pipeline.nodes[index].name;
         let status = status.with_context(|| format!("{name}: waiting for it"))?;
         if let (true, Step::Part(part)) = (status.success(), &child.step) {
-            self.progress.say(&format!("{name}: part {part} done"));
             part::settle(scene.shelf, &child.key, *part)?;
+            self.progress.say(&format!("{name}: part {part} done"));
             let next = self.step(index, child.key, child.claim, child.way, sender, true)?;
             self.running.insert(index, next);
             return Ok(());
@@ -425,7 +428,7 @@ impl<'a> Work<'a> {
         // Joined, or not to be joined: parts that made this fail must not make it fail again.
         if !matches!(child.step, Step::Part(_)) {
             for (_, place) in part::of(scene.shelf, child.key.digest()) {
-                let _ = std::fs::remove_dir_all(place);
+                let _ = shelf::remove(&place);
             }
         }
         child.claim.remove();

@@ -10,7 +10,7 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 use anyhow::{Context as _, Result, bail};
 use clap::{ArgMatches, Args, Command, FromArgMatches};
 use rote_artifact::Misfit;
-use rote_store::{InputEntry, Manifest, Output, StageEntry, digest_file, digest_path, model_place};
+use rote_store::{InputEntry, Manifest, Output, StageEntry, digest_file, digest_path, host, model_place};
 use serde::Serialize;
 use serde_json::json;
 
@@ -300,11 +300,6 @@ fn spare_memory() -> u64 {
 
 fn available_threads() -> usize {
     std::thread::available_parallelism().map_or(1, usize::from)
-}
-
-fn host() -> String {
-    std::fs::read_to_string("/proc/sys/kernel/hostname")
-        .map_or_else(|_| String::new(), |h| h.trim().to_string())
 }
 
 fn peak_memory() -> Option<u64> {

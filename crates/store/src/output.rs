@@ -32,6 +32,9 @@ struct State {
 }
 
 impl Output {
+    /// The lock within a folder that is being written; one who was killed at the very end leaves it in the artifact.
+    pub const LOCK: &'static str = ".lock";
+
     /// Begins an artifact at `place`. An artifact that stands there stays until the new one is whole.
     ///
     /// # Errors
@@ -59,7 +62,7 @@ impl Output {
         // What a killed run left: not known to be whole, so not used.
         for entry in fs::read_dir(&partial)? {
             let path = entry?.path();
-            if path.file_name().is_some_and(|name| name == LOCK) {
+            if path.file_name().is_some_and(|name| name == Output::LOCK) {
                 continue;
             }
             if path.is_dir() { fs::remove_dir_all(&path) } else { fs::remove_file(&path) }
@@ -144,9 +147,10 @@ impl Output {
         };
         write_json(&self.partial.join(Manifest::RUN_FILE), &run)?;
         write_json(&self.partial.join(Manifest::FILE), &serde_json::to_value(&manifest)?)?;
-        let _ = fs::remove_file(self.partial.join(LOCK));
         sync_folder(&self.partial)?;
+        // The lock goes along: without it, another writer of the same place would begin here.
         replace(&self.partial, &self.place)?;
+        let _ = fs::remove_file(self.place.join(Output::LOCK));
         self.lock = None;
         self.partial = PathBuf::new();
         Ok(manifest)
@@ -165,8 +169,6 @@ impl Drop for Output {
     }
 }
 
-const LOCK: &str = ".lock";
-
 /// How long a process that was killed may hold on to what it wrote, while the system takes its memory back.
 const DYING: Duration = Duration::from_secs(5);
 
@@ -174,14 +176,16 @@ const DYING: Duration = Duration::from_secs(5);
 fn take_lock(partial: &Path) -> Result<Lock> {
     let began = Instant::now();
     loop {
-        // A writer that ended meanwhile took the folder with it.
         fs::create_dir_all(partial).with_context(|| format!("making folder {}", partial.display()))?;
-        match Lock::attempt(&partial.join(LOCK))? {
-            Attempt::Held(lock) => return Ok(lock),
-            Attempt::Busy(_) if began.elapsed() < DYING => std::thread::sleep(Duration::from_millis(20)),
-            Attempt::Busy(holder) => {
+        match Lock::attempt(&partial.join(Output::LOCK)) {
+            Ok(Attempt::Held(lock)) => return Ok(lock),
+            Ok(Attempt::Busy(holder)) if began.elapsed() >= DYING => {
                 bail!("{} is being written by another process ({holder})", partial.display())
             }
+            Ok(Attempt::Busy(_)) => std::thread::sleep(Duration::from_millis(20)),
+            // A writer that ended meanwhile took the folder with it.
+            Err(_) if !partial.is_dir() && began.elapsed() < DYING => {}
+            Err(error) => return Err(error),
         }
     }
 }
@@ -193,6 +197,8 @@ fn replace(from: &Path, to: &Path) -> Result<()> {
     aside.push(".old");
     let aside = PathBuf::from(aside);
     if to.exists() {
+        // What the runner noted of it does not hold for the new one.
+        let _ = fs::remove_file(to.with_added_extension("seal"));
         let _ = fs::remove_dir_all(&aside);
         fs::rename(to, &aside).with_context(moving)?;
     }
@@ -256,7 +262,7 @@ mod tests {
         let place = folder.join("result");
         let partial = folder.join("result.partial");
         fs::create_dir_all(&partial).unwrap();
-        let Attempt::Held(lock) = Lock::attempt(&partial.join(LOCK)).unwrap() else {
+        let Attempt::Held(lock) = Lock::attempt(&partial.join(Output::LOCK)).unwrap() else {
             panic!("nobody has it")
         };
         let going = std::thread::spawn(move || {

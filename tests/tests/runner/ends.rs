@@ -93,7 +93,7 @@ fn two_runners_at_once_share_the_work() {
     let second = lab.slow();
     let (code, _, stderr) = told(second.wait_with_output().unwrap());
     assert_eq!(code, 0, "{stderr}");
-    contains(&stderr, &format!("prepare: another `rote run` makes it (process {id})\n"));
+    contains(&stderr, &format!("prepare: another `rote run` makes it (process {id} on "));
     assert_eq!(told(first.wait_with_output().unwrap()).0, 0);
     assert_eq!(lab.started(), ["extract", "prepare", "score", "score"]);
 }

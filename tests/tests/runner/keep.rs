@@ -74,7 +74,7 @@ fn collect_touches_nothing_that_is_being_made() {
     crate::lab::eventually("a stage", || lab.path("trace").exists().then_some(()));
     let (code, _, stderr) = lab.rote(&["collect", "--delete"]);
     assert_eq!(code, 1);
-    contains(&stderr, &format!("a run is under way in data/store (process {})", runner.id()));
+    contains(&stderr, &format!("a run is under way in data/store (process {} on ", runner.id()));
     contains(&lab.rote(&["collect"]).1, "0 results needed; 0 things");
     assert!(runner.wait().unwrap().success());
     // A command pasted from the plan holds what it writes.
@@ -240,6 +240,9 @@ fn a_shared_store_is_pushed_to_and_pulled_from_by_digest() {
     );
     assert_eq!(lab.rote(&["verify", "--store", "shared"]).0, 0);
 
+    // Who collects there keeps what was pushed.
+    contains(&lab.rote(&["collect", "--store", "shared", "--delete"]).1, "5 results needed; 0 things");
+
     // On another machine: nothing has to run.
     fs::rename(lab.path("data/store"), lab.path("kept")).unwrap();
     lab.started();
@@ -268,6 +271,21 @@ fn a_shared_store_is_pushed_to_and_pulled_from_by_digest() {
         fs::write(there.join(file), bytes).unwrap();
     }
     assert_eq!(lab.rote(&["pull", "demo.toml", "--remote", "shared"]).0, 0);
+    // Nor does a whole result that is another's.
+    let key = |node: &str| {
+        let place = lab.path("data/store/view/demo").join(node).canonicalize().unwrap();
+        place.file_name().unwrap().to_str().unwrap().to_string()
+    };
+    let (report, score) = (key("report"), key("score"));
+    let [from, to] = [&report, &score].map(|key| lab.path("shared").join(&key[..2]).join(key));
+    fs::remove_dir_all(&to).unwrap();
+    fs::rename(&from, &to).unwrap();
+    let seal = fs::read_to_string(from.with_extension("seal")).unwrap();
+    fs::write(to.with_extension("seal"), seal.replace(&report, &score)).unwrap();
+    fs::remove_dir_all(lab.path("data/store")).unwrap();
+    let (code, _, stderr) = lab.rote(&["pull", "demo.toml", "--remote", "shared"]);
+    assert_eq!(code, 1, "{stderr}");
+    contains(&stderr, "is not what its key asks for");
     contains(&lab.rote(&["pull", "demo.toml", "--remote", "nowhere"]).2, "nowhere: no such store");
     let (code, _, stderr) = lab.rote(&["pull", "demo.toml", "--remote", "gs://a/b"]);
     assert_eq!(

@@ -33,6 +33,15 @@ fn nothing_outside_is_read() {
             contains(&stderr, &format!("[prepare] sequences: `{place}` {refused}"));
         }
     }
+    // Nor by way of a folder that is inside itself, however deep, in however many circles.
+    fs::create_dir_all(lab.path("texts/more")).unwrap();
+    fs::write(lab.path("texts/a.txt"), "a text\n").unwrap();
+    ["one", "two"].iter().for_each(|name| symlink("..", lab.path("texts/more").join(name)).unwrap());
+    symlink(&secret, lab.path("texts/more/secret.txt")).unwrap();
+    fs::write(lab.path("real.toml"), PIPELINE.replace("\"records.jsonl\"", "\"texts\"")).unwrap();
+    let (code, _, stderr) = lab.rote(&["run", "real.toml"]);
+    assert_eq!(code, 2, "{stderr}");
+    contains(&stderr, &format!("[prepare] sequences: `texts/more/secret.txt` leads to what {refused}"));
     assert!(!lab.path("data/store/view").exists());
     // What was permitted is read, by its own name or through a link.
     for place in [secret, "innocent.jsonl"] {
