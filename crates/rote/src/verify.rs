@@ -49,10 +49,10 @@ pub fn verify(shelf: &Shelf) -> Result<Verdict> {
     let names = names(shelf)?;
     let called =
         |key: &Digest| names.get(key).cloned().unwrap_or_else(|| shelf.place(*key).display().to_string());
-    let mut contents: HashMap<Digest, Vec<Digest>> = HashMap::new();
+    let mut contents = Contents::new();
     for (key, artifact) in &checked {
         if let Some(manifest) = &artifact.manifest {
-            contents.entry(manifest.content_id).or_default().push(*key);
+            contents.entry((manifest.content_id, &manifest.stage.name)).or_default().push(*key);
         }
     }
     let parents: HashMap<Digest, BTreeSet<Digest>> =
@@ -77,11 +77,13 @@ pub fn verify(shelf: &Shelf) -> Result<Verdict> {
                     }),
                 );
                 match &input.stage {
-                    Some(stage) if !found && !contents.contains_key(&input.content_id) => own.push(format!(
-                        "{}: its --{flag} ({place}, content {}, from {stage}) is nowhere",
-                        artifact.place.display(),
-                        input.content_id.short()
-                    )),
+                    Some(stage) if !found && !contents.contains_key(&(input.content_id, stage)) => {
+                        own.push(format!(
+                            "{}: its --{flag} ({place}, content {}, from {stage}) is nowhere",
+                            artifact.place.display(),
+                            input.content_id.short()
+                        ))
+                    }
                     None if !found => notes
                         .push(format!("{}: its --{flag} {place} is gone or has changed since", called(key))),
                     _ => {}
@@ -220,11 +222,14 @@ fn run_paths(place: &Path) -> BTreeMap<String, Vec<PathBuf>> {
     serde_json::from_slice::<Run>(&run).unwrap_or_default().inputs
 }
 
-/// Keys of the artifacts an artifact was made from: by content, or by the place it read.
-fn parents(shelf: &Shelf, artifact: &Checked, contents: &HashMap<Digest, Vec<Digest>>) -> BTreeSet<Digest> {
+/// Keys of results by content and by the stage that made it.
+type Contents<'a> = HashMap<(Digest, &'a str), Vec<Digest>>;
+
+/// Keys of the results an artifact was made from: by content, or by the place it read.
+fn parents(shelf: &Shelf, artifact: &Checked, contents: &Contents) -> BTreeSet<Digest> {
     let inputs = artifact.manifest.iter().flat_map(|manifest| manifest.inputs.values().flatten());
-    let mut parents: BTreeSet<_> =
-        inputs.filter_map(|input| contents.get(&input.content_id)).flatten().copied().collect();
+    let makers = inputs.filter_map(|input| contents.get(&(input.content_id, input.stage.as_deref()?)));
+    let mut parents: BTreeSet<_> = makers.flatten().copied().collect();
     for path in artifact.paths.values().flatten() {
         // Given by its readable link, a result is where that leads.
         let real = path.canonicalize();

@@ -307,7 +307,8 @@ impl<'a> Work<'a> {
         let scene = self.scene;
         let node = &scene.pipeline.nodes[index];
         let digest = key.digest();
-        if let Found::Damaged(_) = scene.shelf.find(digest) {
+        // What is damaged, and the seal of what was lost.
+        if !matches!(scene.shelf.find(digest), Found::Whole(_)) {
             scene.shelf.remove(digest)?;
         }
         scene.shelf.record(&key)?;
