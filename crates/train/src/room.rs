@@ -27,7 +27,11 @@ pub fn check(texts: &Texts, params: &Params, memory: u64) -> Result<()> {
         texts.records.iter().map(|record| f64::from(record.seen) * record.text.len() as f64).sum();
     let records: usize = texts.records.iter().map(|record| record.text.len()).sum();
     let most = 257 + texts.corpus.len() + records;
-    ensure!(params.vocabulary <= most, "--vocabulary {vocabulary}: the texts give at most {most} tokens");
+    ensure!(
+        params.vocabulary <= most,
+        "--vocabulary {}: the texts give at most {most} tokens",
+        params.vocabulary
+    );
 
     let weights = blocks * (12.0 * width * width + 13.0 * width) + (2.0 * vocabulary + context) * width;
     let per_token = blocks * (ROWS_PER_BLOCK * width + 2.0 * heads * context) + ROWS_OF_LOGITS * vocabulary;
