@@ -7,6 +7,7 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, bail};
 use rote_store::{Digest, Key, Manifest, Memory};
+use serde::Deserialize;
 
 use crate::failure::Wrong;
 use crate::plan::{Known, Scene, Verdict, walk};
@@ -100,17 +101,36 @@ fn is_whole(place: &Path) -> bool {
     matches!(find_at(place), Found::Whole(_)) && !matches!(seal_at(place), Ok(Seal::Broken(_)) | Err(_))
 }
 
-/// In how many parts a call of a stage is best made, as the stage says itself from what is declared: the same every time.
-/// A call it can't tell of, for lack of something or other, is made whole, and says what it lacks.
-pub fn advised(program: &Path, arguments: &[String]) -> usize {
-    let mut command = Command::new(program);
-    command.args(arguments).arg("--work").stdin(Stdio::null()).stderr(Stdio::null());
-    process::die_with_parent(&mut command);
-    let answer = command.output().ok().filter(|answer| answer.status.success());
-    let told: Option<serde_json::Value> =
-        answer.and_then(|answer| serde_json::from_slice(&answer.stdout).ok());
-    let parts = told.and_then(|told| told["parts"].as_u64()).and_then(|parts| u16::try_from(parts).ok());
-    parts.map_or(1, |parts| usize::from(parts).max(1))
+/// What a stage says of the work of a call, told from what is declared alone: the same every time.
+#[derive(Deserialize)]
+pub struct Work {
+    /// In how many parts it is best made.
+    pub parts: u16,
+    /// Seconds of one core.
+    pub core_seconds: Option<f64>,
+    /// Bytes on disk at most, where they are many.
+    pub disk_bytes: Option<f64>,
+}
+
+impl Work {
+    /// Of a call that can be cut; `None` where the stage can't tell for lack of something or other, which the call itself
+    /// will say.
+    pub fn of(program: &Path, arguments: &[String]) -> Option<Work> {
+        let mut command = Command::new(program);
+        command.args(arguments).arg("--work").stdin(Stdio::null()).stderr(Stdio::null());
+        process::die_with_parent(&mut command);
+        let answer = command.output().ok().filter(|answer| answer.status.success())?;
+        serde_json::from_slice(&answer.stdout).ok()
+    }
+
+    /// As the dry run tells it.
+    pub fn text(&self) -> Option<String> {
+        let seconds = self.core_seconds.map(|seconds| format!("{seconds:.1} s of one core"));
+        let disk = self.disk_bytes.map(|bytes| format!("at most {:.1} MB on disk", bytes / 1e6));
+        let parts = (self.parts > 1).then(|| format!("made in {} parts", self.parts));
+        let told: Vec<_> = [seconds, disk, parts].into_iter().flatten().collect();
+        (!told.is_empty()).then(|| format!("by its size about {}", told.join(", ")))
+    }
 }
 
 /// Takes out of the way what stands where `step` is to put what it makes, where that is a damaged part.

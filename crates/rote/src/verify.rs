@@ -94,7 +94,8 @@ pub fn verify(shelf: &Shelf) -> Result<Verdict> {
         if own.is_empty() {
             continue;
         }
-        let consumers: Vec<_> = consumers(*key, &parents).iter().map(called).collect();
+        let mut consumers: Vec<_> = consumers(*key, &parents).iter().map(called).collect();
+        consumers.sort();
         let used = if consumers.is_empty() { "nothing".to_string() } else { consumers.join(", ") };
         faults.extend(
             own.into_iter().map(|fault| format!("{fault}\n  made for {}; used by {used}", called(key))),

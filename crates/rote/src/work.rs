@@ -338,7 +338,9 @@ impl<'a> Work<'a> {
             return 1;
         }
         let (program, arguments) = scene.command(node, &self.known, "OUT");
-        let parts = self.limits.parts.unwrap_or_else(|| part::advised(&program, &arguments));
+        let advised =
+            || part::Work::of(&program, &arguments).map_or(1, |work| usize::from(work.parts).max(1));
+        let parts = self.limits.parts.unwrap_or_else(advised);
         match part::whole(scene.shelf, key, parts) {
             _ if parts == 1 => {}
             0 => self.progress.say(&format!("{}: made in {parts} parts", node.name)),

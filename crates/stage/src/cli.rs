@@ -164,6 +164,8 @@ fn run<S: Stage>(matches: &ArgMatches, version: &'static str) -> Result<()> {
         "threads": threads,
         "batch": common.batch,
         "host": host(),
+        "rows_per_second": output.rows().into_iter().map(|(table, rows)| (table, json!(rows as f64 / seconds)))
+            .collect::<serde_json::Map<String, serde_json::Value>>(),
         "peak_memory_bytes": peak_memory(),
         "executable": std::env::current_exe().ok().and_then(|exe| digest_file(&exe).ok()),
         "inputs": entries.iter().map(|(flag, entries)| {
@@ -212,6 +214,8 @@ fn work_line(work: Option<Work>) -> serde_json::Value {
         "parts": work.map_or(1, |work| work.parts()),
         "requests": work.map(|work| work.requests),
         "multiply_adds": work.map(|work| work.multiply_adds),
+        "core_seconds": work.map(|work| work.seconds()),
+        "disk_bytes": work.and_then(|work| work.disk),
     })
 }
 

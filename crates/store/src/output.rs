@@ -96,6 +96,11 @@ impl Output {
         entry.rows += rows;
     }
 
+    /// Rows declared so far, by table.
+    pub fn rows(&self) -> BTreeMap<String, u64> {
+        self.state().tables.iter().map(|(name, table)| (name.clone(), table.rows)).collect()
+    }
+
     /// Names a model the numbers are about.
     pub fn add_subject(&self, subject: Subject) {
         let mut state = self.state();
@@ -196,9 +201,13 @@ fn replace(from: &Path, to: &Path) -> Result<()> {
     let mut aside = to.as_os_str().to_os_string();
     aside.push(".old");
     let aside = PathBuf::from(aside);
+    // What the runner noted of what stood there, or was lost there, does not hold for the new one.
+    let (seal, name) =
+        (to.with_added_extension("seal"), to.file_name().unwrap_or_default().to_string_lossy());
+    if fs::read_to_string(&seal).is_ok_and(|text| text.contains(&format!("  {name}/{}", Manifest::FILE))) {
+        let _ = fs::remove_file(seal);
+    }
     if to.exists() {
-        // What the runner noted of it does not hold for the new one.
-        let _ = fs::remove_file(to.with_added_extension("seal"));
         let _ = fs::remove_dir_all(&aside);
         fs::rename(to, &aside).with_context(moving)?;
     }
