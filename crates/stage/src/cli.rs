@@ -133,7 +133,9 @@ fn run<S: Stage>(matches: &ArgMatches, version: &'static str) -> Result<()> {
     let output = Output::begin(&place)?;
     for path in entries.values().flatten().map(|(path, _)| path) {
         if path.join(Manifest::FILE).is_file() {
-            Manifest::read(path)?.subjects.into_iter().for_each(|subject| output.add_subject(subject));
+            let manifest = Manifest::read(path)?;
+            manifest.subjects.iter().for_each(|subject| output.add_subject(subject.clone()));
+            manifest.ancestors().into_iter().for_each(|ancestor| output.add_ancestor(ancestor));
         }
     }
     if let Part::Join(shards) = &part {

@@ -21,6 +21,6 @@ pub use digest::{Digest, digest_file, digest_path, files_of};
 pub use hub::{HubId, hub_caches, model_place};
 pub use key::{Change, Key, KeyInput};
 pub use lock::{Attempt, Lock, host};
-pub use manifest::{FileEntry, InputEntry, Manifest, StageEntry, Subject, TableEntry};
+pub use manifest::{Ancestor, FileEntry, InputEntry, Manifest, StageEntry, Subject, TableEntry};
 pub use memory::Memory;
 pub use output::{Output, atomic_write, sync_folder};

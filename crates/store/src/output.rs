@@ -12,7 +12,7 @@ use serde_json::Value;
 
 use crate::digest_file;
 use crate::lock::{Attempt, Lock};
-use crate::manifest::{FileEntry, InputEntry, Manifest, StageEntry, Subject, TableEntry};
+use crate::manifest::{Ancestor, FileEntry, InputEntry, Manifest, StageEntry, Subject, TableEntry};
 
 /// An artifact being written into `<out>.partial`. Dropped without [`Output::finish`], it leaves nothing.
 pub struct Output {
@@ -26,6 +26,7 @@ pub struct Output {
 struct State {
     files: BTreeMap<String, Option<u64>>,
     tables: BTreeMap<String, TableEntry>,
+    lineage: Vec<Ancestor>,
     subjects: Vec<Subject>,
     shard: Option<String>,
     warnings: Vec<String>,
@@ -101,6 +102,14 @@ impl Output {
         self.state().tables.iter().map(|(name, table)| (name.clone(), table.rows)).collect()
     }
 
+    /// Names an artifact it is made of, directly or not.
+    pub fn add_ancestor(&self, ancestor: Ancestor) {
+        let mut state = self.state();
+        if !state.lineage.contains(&ancestor) {
+            state.lineage.push(ancestor);
+        }
+    }
+
     /// Names a model the numbers are about.
     pub fn add_subject(&self, subject: Subject) {
         let mut state = self.state();
@@ -127,9 +136,10 @@ impl Output {
         inputs: BTreeMap<String, Vec<InputEntry>>,
         run: Value,
     ) -> Result<Manifest> {
-        let State { files, tables, mut subjects, shard, warnings } =
+        let State { files, tables, mut lineage, mut subjects, shard, warnings } =
             std::mem::take(self.state.get_mut().expect("no writer panicked"));
         subjects.sort();
+        lineage.sort_by_cached_key(|it| (it.stage.name.clone(), it.content_id, it.parameters.to_string()));
         let mut entries = Vec::with_capacity(files.len());
         for (name, rows) in files {
             let path = self.partial.join(&name);
@@ -144,6 +154,7 @@ impl Output {
             stage,
             parameters,
             inputs,
+            lineage,
             subjects,
             tables,
             files: entries,
