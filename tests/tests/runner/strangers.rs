@@ -54,6 +54,33 @@ fn nothing_outside_is_read() {
 }
 
 #[test]
+fn no_name_and_no_value_is_run_by_an_engine() {
+    let lab = crate::lab::Lab::new();
+    let engines = ["make", "snakemake"];
+    for name in ["a;touch b.txt", "a|b.txt", "a{b}.txt", "a&b.txt", "a\\b.txt"] {
+        fs::write(lab.path(name), "text\n").unwrap();
+        lab.pipeline(&format!("[prepare]\nsequences = '{name}'\n"));
+        for engine in engines {
+            let (code, _, stderr) = lab.rote(&["export", engine, "demo.toml"]);
+            assert_eq!(
+                (code, stderr.contains("no file of that name can stand in a rule")),
+                (2, true),
+                "{stderr}"
+            );
+        }
+    }
+    lab.pipeline(
+        "[prepare]\nsequences = \"text.txt\"\n[score]\nrequests = \"prepare\"\nletter = [\"a\\nb\"]\n",
+    );
+    for engine in engines {
+        contains(&lab.rote(&["export", engine, "demo.toml"]).1, " --letter 'a b' --out OUT\n");
+    }
+    // Nor does a name do anything to a terminal.
+    lab.pipeline("[prepare]\nsequences = \"text.txt\"\n\"\\u001b[2J\" = 1\n");
+    contains(&lab.run().2, "[prepare] \u{fffd}[2J: no such key of rote-prepare");
+}
+
+#[test]
 fn a_model_of_the_hub_is_read_from_the_cache_by_its_revision() {
     let lab = Lab::new();
     assert_eq!(lab.run().0, 0);
