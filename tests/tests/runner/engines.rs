@@ -68,6 +68,9 @@ fn a_snakefile_has_a_rule_for_every_node_and_part() {
 #[test]
 fn a_crate_holds_what_it_says() {
     let lab = Lab::new();
+    fs::rename(lab.path("records.jsonl"), lab.path("my records.jsonl")).unwrap();
+    let pipeline = fs::read_to_string(lab.path("real.toml")).unwrap();
+    fs::write(lab.path("real.toml"), pipeline.replace("records.jsonl", "my records.jsonl")).unwrap();
     let (code, _, stderr) = lab.rote(&["export", "ro-crate", "real.toml", "--out", "crate"]);
     assert_eq!((code, stderr.as_str()), (2, "rote: prepare: not up to date; `rote run` first\n"));
     assert_eq!(lab.run().0, 0);
@@ -88,7 +91,9 @@ fn a_crate_holds_what_it_says() {
                 assert!(ids.contains(id.as_str()) || id == "https://w3id.org/ro/crate/1.1", "{id}");
             }
         }
-        let place = lab.path("crate").join(entity["@id"].as_str().unwrap());
+        let id = entity["@id"].as_str().unwrap();
+        assert!(!id.contains(' '), "{id} is no URI");
+        let place = lab.path("crate").join(id.replace("%20", " "));
         if let Some(digest) = entity["identifier"].as_str().filter(|_| entity["@type"] == "File") {
             assert_eq!(format!("blake3:{}", digest_file(&place).unwrap()), digest);
             files += 1;
