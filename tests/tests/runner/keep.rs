@@ -189,6 +189,14 @@ fn diff_goes_down_to_the_cause() {
     contains(&told, "inputs.requests: ");
     contains(&told, "  requests:   requests: params.prefix: 5 → 3\n");
     contains(&lab.rote(&["diff", "first", "demo"]).1, "prepare:\ncontent: ");
+    // Of two whole runs, also what one of them has not.
+    lab.pipeline(&PIPELINE.replace("[all]", "[every]").replace("all=all.score", "all=every.score"));
+    fs::rename(lab.path("demo.toml"), lab.path("other.toml")).unwrap();
+    assert_eq!(lab.rote(&["run", "other.toml"]).0, 0);
+    assert_eq!(
+        lab.rote(&["diff", "first", "other"]).1,
+        "all: in the first only\nevery: in the second only\n"
+    );
     let content = lab.contents()["score"].to_string();
     assert_eq!(lab.rote(&["diff", &content[..10], "demo/score"]).1, "no difference\n");
     let (code, _, stderr) = lab.rote(&["diff", "demo/scor", "demo/score"]);
