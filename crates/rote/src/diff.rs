@@ -218,16 +218,16 @@ fn numbers(old: &[Map<String, Value>], new: &[Map<String, Value>]) -> Vec<String
         match (old.get(name), new.get(name)) {
             (Some(old), Some(new)) if old == new => continue,
             (Some(old), Some(new)) => {
-                let number = |row: &Map<String, Value>, column: &str| {
-                    row.get(column)
-                        .and_then(Value::as_f64)
-                        .map_or("–".to_string(), |value| format!("{value:.6}"))
-                };
-                let told = |row: &Map<String, Value>| {
-                    let [value, low, high] = ["value", "ci_low", "ci_high"].map(|column| number(row, column));
-                    format!("{value} [{low}, {high}]")
-                };
-                lines.push(format!("summary: {name}: {} → {}", told(old), told(new)));
+                let columns = old.keys().chain(new.keys().filter(|column| !old.contains_key(*column)));
+                let changed = columns.filter(|column| old.get(*column) != new.get(*column));
+                let told = changed.map(|column| {
+                    let told =
+                        |digits| [old, new].map(|row| cell(row.get(column).unwrap_or(&Value::Null), digits));
+                    let [[old, new], long] = [told(6), told(17)];
+                    let [old, new] = if old == new { long } else { [old, new] };
+                    format!("{column} {old} → {new}")
+                });
+                lines.push(format!("summary: {name}: {}", told.collect::<Vec<_>>().join(", ")));
             }
             (Some(_), None) => alone.push(format!("summary: {name}: in the first only")),
             (None, _) => alone.push(format!("summary: {name}: in the second only")),
@@ -238,4 +238,15 @@ fn numbers(old: &[Map<String, Value>], new: &[Map<String, Value>]) -> Vec<String
     lines.truncate(TOLD);
     lines.push(format!("summary: {differing} of {all} rows differ"));
     lines
+}
+
+/// A value with so many digits after the point.
+fn cell(value: &Value, digits: usize) -> String {
+    match value {
+        Value::Null => "–".to_string(),
+        Value::Number(number) if number.is_f64() => {
+            format!("{:.digits$}", number.as_f64().unwrap_or(f64::NAN))
+        }
+        value => value.to_string(),
+    }
 }

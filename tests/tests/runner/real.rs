@@ -428,6 +428,23 @@ fn a_lost_file_is_made_again_as_it_was() {
 }
 
 #[test]
+fn a_difference_goes_down_to_the_numbers() {
+    let lab = Lab::new();
+    assert_eq!(lab.run().0, 0);
+    assert_eq!(lab.rote(&["lock", "real.toml", "--out", "first.lock"]).0, 0);
+    fs::write(lab.path("real.toml"), PIPELINE.replace("resamples = 200", "resamples = 300")).unwrap();
+    assert_eq!(lab.run().0, 0);
+    let (code, told, stderr) = lab.rote(&["diff", "first/score", "real/score"]);
+    assert_eq!(code, 0, "{stderr}");
+    contains(&told, "params.resamples: 200 → 300\nsummary: ");
+    // More resamples move ends of intervals, and no value.
+    let rows: Vec<_> = told.lines().filter(|line| line.starts_with("summary: mem")).collect();
+    assert!(rows.iter().any(|row| row.contains(": ci_low ")), "{told}");
+    assert!(!rows.is_empty() && rows.iter().all(|row| !row.contains(": value ")), "{told}");
+    contains(&told, " rows differ\n");
+}
+
+#[test]
 fn the_report_follows_its_numbers_to_files() {
     let lab = Lab::new();
     assert_eq!(lab.run().0, 0);
