@@ -33,6 +33,16 @@ pub enum Needs {
     Only(HashMap<String, BTreeSet<String>>),
 }
 
+impl Needs {
+    /// Whether a node of a pipeline counts.
+    fn count(&self, pipeline: &str, node: &str) -> bool {
+        match self {
+            Needs::Only(nodes) => nodes.get(pipeline).is_some_and(|nodes| nodes.contains(node)),
+            Needs::Every => true,
+        }
+    }
+}
+
 /// Finds what is not needed, the tags `dropped` not counted, and removes it where `delete` says so.
 ///
 /// # Errors
@@ -53,6 +63,8 @@ pub fn collect(shelf: &Shelf, needs: &Needs, dropped: &[String], delete: bool) -
         items.push(Item { bytes: size(&place), path: place, why: format!("{made}, needed by nothing") });
     }
     leftovers(shelf, &|key| needed.contains(&key) || linked.contains(&key), &begun, &mut items)?;
+
+    traces(shelf, needs, &mut items)?;
 
     let (mut lines, mut bytes) = (Vec::new(), 0);
     for item in &items {
@@ -93,10 +105,9 @@ fn links(
     let mut keys = BTreeSet::new();
     for kind in kinds {
         for link in shelf.links(kind)? {
-            let counts = match needs {
-                _ if *kind == "tag" => !dropped.contains(&link.of),
-                Needs::Only(nodes) => nodes.get(&link.of).is_some_and(|nodes| nodes.contains(&link.node)),
-                Needs::Every => true,
+            let counts = match *kind {
+                "tag" => !dropped.contains(&link.of),
+                _ => needs.count(&link.of, &link.node),
             };
             match link.key {
                 Some(key) if counts => {
@@ -110,6 +121,22 @@ fn links(
         }
     }
     Ok(keys)
+}
+
+/// Logs of nodes that do not count, and marks of other engines that they were made.
+fn traces(shelf: &Shelf, needs: &Needs, items: &mut Vec<Item>) -> Result<()> {
+    let name = |path: &Path| path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    for kind in ["log", "made"] {
+        for folder in entries(&shelf.root.join(kind))? {
+            let of = name(&folder);
+            // `score.log`; `score`, `score.1-of-4`.
+            let counts = |path: &Path| needs.count(&of, name(path).split('.').next().unwrap_or_default());
+            for path in entries(&folder)?.into_iter().filter(|path| !counts(path)) {
+                items.push(Item { bytes: size(&path), path, why: format!("{kind} of no node that counts") });
+            }
+        }
+    }
+    Ok(())
 }
 
 /// What stands in a store and what it was made of.

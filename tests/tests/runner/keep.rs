@@ -62,6 +62,7 @@ fn inputs_of_what_is_needed_are_needed() {
     let (_, told, _) = lab.rote(&["collect", "demo.toml", "--delete"]);
     contains(&told, "data/store/view/demo/report  0.0 MB  link of no node that counts\n");
     contains(&told, "report, needed by nothing\n");
+    contains(&told, "data/store/log/demo/report.log  0.0 MB  log of no node that counts\n");
     contains(&told, "4 results needed; ");
     assert_eq!(artifacts(&lab), 4);
     assert_eq!(lab.rote(&["verify"]).0, 0);

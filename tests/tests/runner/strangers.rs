@@ -37,7 +37,7 @@ fn nothing_outside_is_read() {
     fs::create_dir_all(lab.path("texts/more")).unwrap();
     fs::write(lab.path("texts/a.txt"), "a text\n").unwrap();
     ["one", "two"].iter().for_each(|name| symlink("..", lab.path("texts/more").join(name)).unwrap());
-    symlink(&secret, lab.path("texts/more/secret.txt")).unwrap();
+    symlink(secret, lab.path("texts/more/secret.txt")).unwrap();
     fs::write(lab.path("real.toml"), PIPELINE.replace("\"records.jsonl\"", "\"texts\"")).unwrap();
     let (code, _, stderr) = lab.rote(&["run", "real.toml"]);
     assert_eq!(code, 2, "{stderr}");
