@@ -63,33 +63,7 @@ pub fn verify(shelf: &Shelf) -> Result<Verdict> {
     faults.extend(lost(shelf)?);
     for (key, artifact) in &checked {
         let mut own = artifact.faults.clone();
-        let inputs = artifact.manifest.iter().flat_map(|manifest| &manifest.inputs);
-        for (flag, inputs) in inputs {
-            let paths = artifact.paths.get(flag).map_or(&[][..], Vec::as_slice);
-            for (position, input) in inputs.iter().enumerate() {
-                let path = paths.get(position);
-                let place = path.map_or_else(|| input.content_id.short(), |path| path.display().to_string());
-                let source = path.and_then(|path| sources.get(path));
-                let found = source.is_some_and(|source| source.content == Some(input.content_id));
-                own.extend(
-                    source.iter().flat_map(|source| &source.faults).map(|fault| {
-                        format!("{}: its --{flag} is damaged: {fault}", artifact.place.display())
-                    }),
-                );
-                match &input.stage {
-                    Some(stage) if !found && !contents.contains_key(&(input.content_id, stage)) => {
-                        own.push(format!(
-                            "{}: its --{flag} ({place}, content {}, from {stage}) is nowhere",
-                            artifact.place.display(),
-                            input.content_id.short()
-                        ))
-                    }
-                    None if !found => notes
-                        .push(format!("{}: its --{flag} {place} is gone or has changed since", called(key))),
-                    _ => {}
-                }
-            }
-        }
+        check_inputs(artifact, &sources, &contents, called(key), &mut own, &mut notes);
         notes.extend(artifact.notes.iter().cloned());
         if own.is_empty() {
             continue;
@@ -117,6 +91,38 @@ pub fn verify(shelf: &Shelf) -> Result<Verdict> {
         faults.len()
     );
     Ok(Verdict { faults, notes, summary })
+}
+
+/// Whether everything that a result, `called` so, was made of is still there as it was.
+fn check_inputs(
+    artifact: &Checked,
+    sources: &HashMap<PathBuf, Source>,
+    contents: &Contents,
+    called: String,
+    faults: &mut Vec<String>,
+    notes: &mut Vec<String>,
+) {
+    let at = artifact.place.display();
+    let inputs = artifact.manifest.iter().flat_map(|manifest| &manifest.inputs);
+    let inputs = inputs.flat_map(|(flag, inputs)| inputs.iter().enumerate().map(move |it| (flag, it)));
+    for (flag, (position, input)) in inputs {
+        let path = artifact.paths.get(flag).and_then(|paths| paths.get(position));
+        let place = path.map_or_else(|| input.content_id.short(), |path| path.display().to_string());
+        let source = path.and_then(|path| sources.get(path));
+        let damage = source.iter().flat_map(|source| &source.faults);
+        faults.extend(damage.map(|fault| format!("{at}: its --{flag} is damaged: {fault}")));
+        if source.is_some_and(|source| source.content == Some(input.content_id)) {
+            continue;
+        }
+        match &input.stage {
+            Some(stage) if contents.contains_key(&(input.content_id, stage)) => {}
+            Some(stage) => faults.push(format!(
+                "{at}: its --{flag} ({place}, content {}, from {stage}) is nowhere",
+                input.content_id.short()
+            )),
+            None => notes.push(format!("{called}: its --{flag} {place} is gone or has changed since")),
+        }
+    }
 }
 
 /// What the runner itself remembers; it is made again where it is lost.

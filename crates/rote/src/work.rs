@@ -396,15 +396,22 @@ impl<'a> Work<'a> {
         let scene = self.scene;
         let name = &scene.pipeline.nodes[index].name;
         let status = status.with_context(|| format!("{name}: waiting for it"))?;
-        if let (true, Step::Part(part)) = (status.success(), &child.step) {
-            part::settle(scene.shelf, &child.key, *part)?;
+        let settled = match &child.step {
+            Step::Part(part) if status.success() => Some(part::settle(scene.shelf, &child.key, *part)),
+            _ => None,
+        };
+        if let (Step::Part(part), Some(Ok(_))) = (&child.step, &settled) {
             self.progress.say(&format!("{name}: part {part} done"));
             let next = self.step(index, child.key, child.claim, child.way, sender, true)?;
             self.running.insert(index, next);
             return Ok(());
         }
         self.progress.end(index);
-        let outcome = if status.success() { self.collected(&child.key) } else { Err(status.to_string()) };
+        let outcome = match settled {
+            Some(Err(error)) => Err(format!("{error:#}")),
+            _ if status.success() => self.collected(&child.key),
+            _ => Err(status.to_string()),
+        };
         match outcome {
             Ok(result) => {
                 scene.shelf.seal(result.key)?;

@@ -141,3 +141,30 @@ fn a_damaged_part_is_found_and_made_again() {
         assert_eq!(lab.rote(&["verify"]), (0, lab.rote(&["verify"]).1, String::new()));
     }
 }
+
+#[test]
+fn a_part_made_by_another_executable_is_dropped_and_the_rest_goes_on() {
+    let lab = Lab::new();
+    lab.pipeline(&format!("{PIPELINE}[score]\nrequests = \"prepare\"\nletter = [\"a\"]\n"));
+    let mut command = lab.command(&["run", "demo.toml", "-k", "--parts", "2", "--jobs", "1"]);
+    command.env("STAND_IN_PAUSE", "100").stdout(Stdio::null()).stderr(Stdio::piped());
+    let runner = command.spawn().unwrap();
+    eventually("the first part", || (lab.leftovers(".part-1-of-2.partial").len() == 1).then_some(()));
+    // A new build while it runs.
+    let capture = lab.path("bin/rote-capture");
+    let mut bytes = std::fs::read(&capture).unwrap();
+    bytes.push(0);
+    std::fs::remove_file(&capture).unwrap();
+    std::fs::copy(lab.path("bin/rote-score"), &capture).unwrap();
+    std::fs::write(&capture, bytes).unwrap();
+    let (code, _, stderr) = told(runner.wait_with_output().unwrap());
+    assert_eq!(code, 1, "{stderr}");
+    contains(&stderr, "capture: part 1/2 done\n");
+    let expected = "capture: failed: its executable changed while it ran; part 2/2 is dropped, run again;";
+    contains(&stderr, expected);
+    contains(&stderr, "score    ran ");
+    assert_eq!(lab.rote(&["verify"]).0, 0);
+    assert_eq!(lab.run().0, 0);
+    assert_eq!(lab.rote(&["collect", "--delete"]).0, 0);
+    assert_eq!(lab.leftovers("-of-2").len(), 0);
+}
