@@ -5,7 +5,7 @@ use std::collections::{BTreeSet, HashMap};
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, bail};
 use rote_store::{Attempt, Digest, Key, Lock, Manifest};
 
 use crate::shelf::{Shelf, entries, is_part, remove};
@@ -69,7 +69,7 @@ pub fn collect(shelf: &Shelf, needs: &Needs, dropped: &[String], delete: bool) -
     let (mut lines, mut bytes) = (Vec::new(), 0);
     for item in &items {
         if delete {
-            take_away(&item.path)?;
+            remove(&item.path)?;
         }
         bytes += item.bytes;
         lines.push(format!("{}  {:.1} MB  {}", item.path.display(), item.bytes as f64 / 1e6, item.why));
@@ -247,7 +247,7 @@ fn leftovers(
 /// Whether somebody is writing it.
 fn is_held(path: &Path) -> bool {
     let lock = if path.is_dir() { path.join(".lock") } else { path.to_path_buf() };
-    lock.exists() && !matches!(Lock::attempt(&lock), Ok(Attempt::Held(_)))
+    Lock::is_held(&lock)
 }
 
 fn size(path: &Path) -> u64 {
@@ -256,16 +256,4 @@ fn size(path: &Path) -> u64 {
         Ok(found) => found.len(),
         Err(_) => 0,
     }
-}
-
-/// A result steps aside first: at no moment does half of one stand in its place.
-fn take_away(path: &Path) -> Result<()> {
-    if path.extension().is_some() || !path.is_dir() || path.is_symlink() {
-        return remove(path);
-    }
-    let removing = || format!("removing {}", path.display());
-    let aside = path.with_extension("old");
-    remove(&aside)?;
-    fs::rename(path, &aside).with_context(removing)?;
-    fs::remove_dir_all(&aside).with_context(removing)
 }

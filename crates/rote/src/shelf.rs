@@ -159,6 +159,13 @@ impl Shelf {
         self.point(&self.view(pipeline, node), key)
     }
 
+    /// Whether nothing is left to be written for a node whose result is there.
+    pub fn is_settled(&self, pipeline: &str, node: &str, key: Digest) -> bool {
+        let is_begun = self.begun(pipeline, node).is_symlink();
+        let is_beside = |ending| self.beside(key, ending).is_file();
+        !is_begun && is_beside("key") && is_beside("seal") && self.last(pipeline, node) == Some(key)
+    }
+
     /// Remembers that the result of `key` is made in parts, so that they are kept if that is interrupted.
     pub fn begin(&self, pipeline: &str, node: &str, key: Digest) -> Result<()> {
         self.point(&self.begun(pipeline, node), key)
@@ -315,15 +322,25 @@ pub fn seal_of(manifest: &[u8], run: &[u8], name: &str) -> String {
     line(Manifest::FILE, manifest) + &line(Manifest::RUN_FILE, run)
 }
 
-/// Takes the result or part at `place` out of the way, with its seal.
+/// Takes a result or a part of one, with its seal, or anything else out of the way. A folder steps aside first: at no
+/// moment does half of one stand in its place.
 pub fn remove(place: &Path) -> Result<()> {
     let removing = || format!("removing {}", place.display());
     let _ = fs::remove_file(seal_path(place));
-    match fs::symlink_metadata(place) {
-        Ok(found) if found.is_dir() => fs::remove_dir_all(place).with_context(removing),
-        Ok(_) => fs::remove_file(place).with_context(removing),
-        Err(_) => Ok(()),
+    let is_folder = match fs::symlink_metadata(place) {
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
+        found => found.with_context(removing)?.is_dir(),
+    };
+    if !is_folder {
+        return fs::remove_file(place).with_context(removing);
     }
+    if place.extension().is_some_and(|ending| ending == "partial" || ending == "old") {
+        return fs::remove_dir_all(place).with_context(removing);
+    }
+    let aside = place.with_added_extension("old");
+    remove(&aside)?;
+    fs::rename(place, &aside).with_context(removing)?;
+    fs::remove_dir_all(&aside).with_context(removing)
 }
 
 /// What stands at `place`: names and sizes are compared.

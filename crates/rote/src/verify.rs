@@ -46,6 +46,8 @@ pub fn verify(shelf: &Shelf) -> Result<Verdict> {
         keys.into_par_iter().map(|key| (key, check_result(shelf, key, shelf.place(key)))).collect();
     let parts: Vec<(Digest, Checked)> =
         shelf.parts()?.into_par_iter().map(|(key, place)| (key, check_result(shelf, key, place))).collect();
+    // A run that is under way may have joined some meanwhile.
+    let parts: Vec<_> = parts.into_iter().filter(|(_, part)| part.place.exists()).collect();
     let names = names(shelf)?;
     let called =
         |key: &Digest| names.get(key).cloned().unwrap_or_else(|| shelf.place(*key).display().to_string());

@@ -185,10 +185,16 @@ impl<'a> Work<'a> {
     fn fresh(&mut self, index: usize, key: &Key, result: Known) -> Result<()> {
         let scene = self.scene;
         self.confirm(index, result.content)?;
+        let (pipeline, node) = (&scene.pipeline.name, &scene.pipeline.nodes[index].name);
         // A run that was killed right after its stage ended has not done this, nor has who pasted a command.
-        scene.shelf.record(key)?;
-        scene.shelf.seal(result.key)?;
-        scene.shelf.link(&scene.pipeline.name, &scene.pipeline.nodes[index].name, result.key)?;
+        if !scene.shelf.is_settled(pipeline, node, result.key) {
+            if !self.enter()? {
+                return Ok(());
+            }
+            scene.shelf.record(key)?;
+            scene.shelf.seal(result.key)?;
+            scene.shelf.link(pipeline, node, result.key)?;
+        }
         self.set(index, State::Fresh);
         self.known[index] = Some(result);
         Ok(())

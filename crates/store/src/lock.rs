@@ -32,6 +32,14 @@ impl Lock {
         Lock::try_with(path, File::try_lock_shared, holders)
     }
 
+    /// Whether somebody has the lock at `path`. The file is not written: it may be no lock at all.
+    pub fn is_held(path: &Path) -> bool {
+        match File::open(path) {
+            Ok(file) => file.try_lock().is_err(),
+            Err(error) => error.kind() != ErrorKind::NotFound,
+        }
+    }
+
     fn try_with(
         path: &Path,
         attempt: fn(&File) -> Result<(), TryLockError>,
@@ -130,8 +138,12 @@ mod tests {
         let alone = held(Lock::attempt(&path));
         let me = format!("process {} on {}", std::process::id(), host());
         assert_eq!((busy(Lock::attempt(&path)), busy(Lock::shared(&path))), (me.clone(), me.clone()));
+        assert!(Lock::is_held(&path));
         alone.remove();
-        assert!(!path.exists());
+        assert!(!path.exists() && !Lock::is_held(&path));
+        fs::write(&path, "mine").unwrap();
+        assert!(!Lock::is_held(&path));
+        assert_eq!(fs::read_to_string(&path).unwrap(), "mine");
         let first = held(Lock::shared(&path));
         let second = held(Lock::shared(&path));
         busy(Lock::attempt(&path));

@@ -243,12 +243,21 @@ pub fn sync_folder(folder: &Path) -> Result<()> {
 /// Writes a small file whole or not at all.
 pub fn atomic_write(path: &Path, bytes: &[u8]) -> Result<()> {
     let writing = || format!("writing {}", path.display());
-    let mut aside = path.as_os_str().to_os_string();
-    aside.push(format!(".{}.partial", std::process::id()));
-    let aside = PathBuf::from(aside);
-    let mut file = File::create(&aside).with_context(writing)?;
+    let (aside, mut file) = new_beside(path).with_context(writing)?;
     file.write_all(bytes).and_then(|()| file.sync_all()).with_context(writing)?;
     fs::rename(&aside, path).with_context(writing)
+}
+
+/// A file that nobody else has, be it on another machine with the same number of a process.
+fn new_beside(path: &Path) -> std::io::Result<(PathBuf, File)> {
+    let mut number = std::process::id();
+    loop {
+        let aside = path.with_added_extension(format!("{number}.partial"));
+        match File::create_new(&aside) {
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => number = number.wrapping_add(1),
+            made => return Ok((aside, made?)),
+        }
+    }
 }
 
 fn write_json(path: &Path, value: &Value) -> Result<()> {

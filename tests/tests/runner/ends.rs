@@ -99,6 +99,27 @@ fn two_runners_at_once_share_the_work() {
 }
 
 #[test]
+fn who_looks_or_collects_meanwhile_harms_nothing() {
+    let lab = Lab::new();
+    let mut runners = [lab.slow(), lab.slow()];
+    let mut looks = 0;
+    while runners.iter_mut().any(|runner| runner.try_wait().unwrap().is_none()) {
+        for question in [&["collect"][..], &["collect", "--delete"], &["plan", "demo.toml"], &["verify"]] {
+            let (code, _, stderr) = lab.rote(question);
+            assert!(code == 0 || question == ["collect", "--delete"], "{question:?}: {stderr}");
+            looks += 1;
+        }
+    }
+    for runner in runners {
+        let (code, _, stderr) = told(runner.wait_with_output().unwrap());
+        assert_eq!(code, 0, "{stderr}");
+    }
+    assert!(looks > 8, "{looks}");
+    assert_eq!(lab.started(), ["extract", "prepare", "score", "score"]);
+    assert_eq!(lab.rote(&["verify"]), (0, lab.rote(&["verify"]).1, String::new()));
+}
+
+#[test]
 fn memory_limits_what_runs_side_by_side() {
     let lab = Lab::new();
     // What a stage takes is known from an earlier run of it; a stage of nothing known takes nothing.
