@@ -34,6 +34,8 @@ pub fn run_pipeline(run: &Run) -> Result<u8> {
         return part::make(&scene, node, asked, threads, &mut memory, &progress);
     }
     heed_interrupts();
+    // What was learnt of executables is not lost with a run that is killed; that it can't be written is told at the end.
+    let _ = memory.save();
     let scene = Scene { pipeline: &pipeline, stages: &stages, shelf: &shelf };
     enough_devices(&scene, &goals, run.devices)?;
     let pins = match &run.locked {

@@ -6,7 +6,8 @@
 //!                                             ↘ Failed
 //! ```
 //! *Wanted*: asked for, or needed by what is. *Ready*: all its inputs are made, so its key can be computed.
-//! *Fresh*: that key is in the store. A node whose input failed stays *Wanted*. [`Work::set`] makes every change.
+//! *Fresh*: that key is in the store. A node whose input failed stays *Wanted*; one that is made in parts is *Queued*
+//! again where another's failure keeps its next part from being started. [`Work::set`] makes every change.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
@@ -217,8 +218,7 @@ impl<'a> Work<'a> {
                 .threads
                 .saturating_sub(self.running.values().map(|child| child.way.threads).sum());
             let slots = self.limits.jobs.saturating_sub(self.running.len());
-            let stopped = self.code != 0 && !self.limits.keep_going;
-            if stopped {
+            if self.is_stopped() {
                 return Ok(());
             }
             if free == 0 || slots == 0 {
@@ -261,6 +261,11 @@ impl<'a> Work<'a> {
             self.launch(queued, claim, threads, sender)?;
         }
         Ok(())
+    }
+
+    /// Whether a failure keeps more from being started.
+    fn is_stopped(&self) -> bool {
+        self.code != 0 && !self.limits.keep_going
     }
 
     fn memory(&self, index: usize) -> u64 {
@@ -408,6 +413,12 @@ impl<'a> Work<'a> {
         };
         if let (Step::Part(part), Some(Ok(_))) = (&child.step, &settled) {
             self.progress.say(&format!("{name}: part {part} done"));
+            if self.is_stopped() {
+                self.progress.end(index);
+                self.set(index, State::Queued);
+                child.claim.remove();
+                return Ok(());
+            }
             let next = self.step(index, child.key, child.claim, child.way, sender, true)?;
             self.running.insert(index, next);
             return Ok(());

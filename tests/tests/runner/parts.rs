@@ -143,20 +143,40 @@ fn a_damaged_part_is_found_and_made_again() {
 }
 
 #[test]
+fn a_failure_elsewhere_ends_a_run_after_the_part_in_hand() {
+    let lab = Lab::new();
+    lab.pipeline(&format!("{PIPELINE}[score]\nrequests = \"prepare\"\nletter = [\"a\"]\n"));
+    let run = |arguments: &[&str]| {
+        let arguments = [&["run", "demo.toml", "--parts", "4", "--threads", "2"], arguments].concat();
+        let mut command = lab.command(&arguments);
+        told(command.env("STAND_IN_PAUSE", "200").env("STAND_IN_FAIL", "score").output().unwrap())
+    };
+    let (code, _, stderr) = run(&[]);
+    assert_eq!(code, 1, "{stderr}");
+    contains(&stderr, "score: failed: ");
+    contains(&stderr, "capture  not run");
+    assert!(!stderr.contains("part 4/4"), "{stderr}");
+    assert_eq!(lab.rote(&["verify"]).0, 0);
+    // Unless it is to go on.
+    let (code, _, stderr) = run(&["-k"]);
+    assert_eq!(code, 1, "{stderr}");
+    contains(&stderr, "capture: part 4/4 done\ncapture: joined from 4 parts\n");
+}
+
+#[test]
 fn a_part_made_by_another_executable_is_dropped_and_the_rest_goes_on() {
     let lab = Lab::new();
     lab.pipeline(&format!("{PIPELINE}[score]\nrequests = \"prepare\"\nletter = [\"a\"]\n"));
+    let (capture, built) = (lab.path("bin/rote-capture"), lab.path("bin/built"));
+    let bytes = [std::fs::read(&capture).unwrap(), vec![0]].concat();
+    std::fs::copy(&capture, &built).unwrap();
+    std::fs::write(&built, bytes).unwrap();
     let mut command = lab.command(&["run", "demo.toml", "-k", "--parts", "2", "--jobs", "1"]);
-    command.env("STAND_IN_PAUSE", "100").stdout(Stdio::null()).stderr(Stdio::piped());
+    command.env("STAND_IN_PAUSE", "250").stdout(Stdio::null()).stderr(Stdio::piped());
     let runner = command.spawn().unwrap();
     eventually("the first part", || (lab.leftovers(".part-1-of-2.partial").len() == 1).then_some(()));
     // A new build while it runs.
-    let capture = lab.path("bin/rote-capture");
-    let mut bytes = std::fs::read(&capture).unwrap();
-    bytes.push(0);
-    std::fs::remove_file(&capture).unwrap();
-    std::fs::copy(lab.path("bin/rote-score"), &capture).unwrap();
-    std::fs::write(&capture, bytes).unwrap();
+    std::fs::rename(built, capture).unwrap();
     let (code, _, stderr) = told(runner.wait_with_output().unwrap());
     assert_eq!(code, 1, "{stderr}");
     contains(&stderr, "capture: part 1/2 done\n");
