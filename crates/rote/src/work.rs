@@ -18,35 +18,14 @@ use rote_store::{Attempt, Digest, Key, Lock, Memory};
 
 use crate::estimate::estimate;
 use crate::interrupt::interrupted;
+use crate::limits::Limits;
 use crate::part::{self, Step};
-use crate::pin::Pins;
 use crate::plan::{Known, Scene, Verdict};
 use crate::process::{self, Event};
 use crate::progress::Progress;
 use crate::shelf::{self, Found, make_folder};
 use crate::state::{Ending, Report, State};
 use crate::trust::mistaken;
-
-/// How much at once.
-pub struct Limits {
-    /// Stages side by side.
-    pub jobs: usize,
-    /// Threads of all running stages together.
-    pub threads: usize,
-    /// Bytes of memory of all running stages together, as far as earlier runs or their models tell.
-    pub memory: u64,
-    /// Go on with what does not depend on a failure.
-    pub keep_going: bool,
-    /// Tell every reason, not the first one only.
-    pub why: bool,
-    /// What has to come out.
-    pub pins: Option<Pins>,
-    /// Accelerators of all running stages together.
-    pub devices: u32,
-    /// In how many parts a stage that works request by request makes its result, one after the other; `None` leaves it to
-    /// the stage, which cuts long work.
-    pub parts: Option<usize>,
-}
 
 struct Child {
     key: Key,
