@@ -37,7 +37,7 @@ server=$!
 export AWS_ENDPOINT="http://127.0.0.1:$port" AWS_ALLOW_HTTP=true AWS_REGION=us-east-1
 export AWS_ACCESS_KEY_ID=test AWS_SECRET_ACCESS_KEY=test
 for _ in $(seq 100); do curl -s -o /dev/null "$AWS_ENDPOINT" && break; sleep 0.1; done
-s3() { curl -sf --aws-sigv4 aws:amz:us-east-1:s3 --user test:test "$@"; }
+s3() { curl -sf -H "Content-Type: application/octet-stream" --aws-sigv4 aws:amz:us-east-1:s3 --user test:test "$@"; }
 s3 -X PUT "$AWS_ENDPOINT/shared" -o /dev/null
 
 rote() { bin/rote "$@"; }

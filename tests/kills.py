@@ -2,7 +2,9 @@
 kills as asked for came in time. Each time the pipeline ends, its content ids must be those of a run left in peace, and
 `rote verify` must find the store whole; then it begins again in an empty store.
 
-    cargo build && python3 tests/kills.py [--pipeline pipelines/demo.toml] [--kills 200] [--seed 1]
+    cargo build && python3 tests/kills.py [--pipeline pipelines/demo.toml] [--kills 200] [--seed 1] [--parts 32]
+
+With `--parts` what works request by request is made in so many parts, so that less is lost with each kill.
 """
 
 import argparse
@@ -41,18 +43,24 @@ def main():
     parser.add_argument("--pipeline", default="pipelines/demo.toml")
     parser.add_argument("--kills", type=int, default=200)
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--parts", type=int, help="as of rote run")
+    parser.add_argument("--peace", type=Path, help="store where such a run ended; one is made here by default")
     parser.add_argument("--pause", type=float, default=2.5, help="mean seconds to a kill, at first")
     arguments = parser.parse_args()
     chance = random.Random(arguments.seed)
     os.chdir(Path(__file__).parent.parent)
     work = Path(tempfile.mkdtemp(prefix="rote-kills-"))
-    run = lambda store: [str(ROTE), "run", arguments.pipeline, "--store", str(work / store), "--quiet"]  # noqa: E731
-    subprocess.run(run("peace"), check=True, stdout=subprocess.DEVNULL)
-    expected = contents(work / "peace")
+    parts = ["--parts", str(arguments.parts)] if arguments.parts else []
+    run = lambda store: [str(ROTE), "run", arguments.pipeline, "--store", str(store), "--quiet"]  # noqa: E731
+    peace = arguments.peace or work / "peace"
+    if not arguments.peace:
+        subprocess.run(run(peace), check=True, stdout=subprocess.DEVNULL)
+    expected = contents(peace)
+    command = run(work / "store") + parts
 
     kills, runners, ends, known, pause = 0, 0, 0, 0, arguments.pause
     while kills < arguments.kills:
-        process = subprocess.Popen(run("store"), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
         try:
             process.wait(chance.expovariate(1 / pause))
         except subprocess.TimeoutExpired:
@@ -64,10 +72,12 @@ def main():
                 pass
             process.wait()
             kills += process.returncode != 0
-            # Long nodes need longer peace to be done at all.
-            done = len(contents(work / "store"))
+            # Long nodes and parts need longer peace to be done at all.
+            done = len(list((work / "store").glob("*/*/artifact.json")))
             known, pause = done, arguments.pause if done > known else pause * 1.3
             runners += victim == process.pid
+            if kills % 10 == 0:
+                print(f"{kills} kills, {ends} runs ended as they should", file=sys.stderr, flush=True)
         if process.returncode == 0:
             ends, known = ends + 1, 0
             found = contents(work / "store")
@@ -76,10 +86,10 @@ def main():
                 sys.exit(f"after {kills} kills: {', '.join(differ)} differ; see {work}")
             subprocess.run([str(ROTE), "verify", "--store", str(work / "store")], check=True, stdout=subprocess.DEVNULL)
             shutil.rmtree(work / "store")
-            print(f"{kills} kills, {ends} runs ended as they should", file=sys.stderr, flush=True)
+            print(f"{kills} kills, run {ends} ended as it should", file=sys.stderr, flush=True)
         elif process.returncode > 0 and "killed" not in (message := process.stderr.read()) and "signal" not in message:
             sys.exit(f"after {kills} kills the runner said:\n{message}")
-    while subprocess.run(run("store"), stdout=subprocess.DEVNULL).returncode:
+    while subprocess.run(command, stdout=subprocess.DEVNULL).returncode:
         time.sleep(1)
     if contents(work / "store") != expected:
         sys.exit(f"after {kills} kills the contents differ; see {work}")

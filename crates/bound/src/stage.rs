@@ -74,7 +74,7 @@ impl Stage for Bound {
         let mut requests: Vec<Request> = read(place)?;
         requests.truncate(params.limit);
         let multiply_adds = PASSES * multiply_adds(&inputs.model, &requests, &params.change)?;
-        Ok(Some(Work { requests: requests.len(), multiply_adds }))
+        Ok(Some(Work { requests: requests.len(), multiply_adds, disk: None }))
     }
 
     fn run(inputs: &Inputs, params: &Params, output: &Output, context: &Context) -> Result<()> {

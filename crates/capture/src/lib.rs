@@ -10,7 +10,7 @@ use clap::Args;
 use rote_artifact::tables::Request;
 use rote_artifact::{Activation, ActivationKey, ActivationWriter, Misfit, Store, join_activations, read};
 use rote_engine::{attention_means, capture, check_tokens, load_subject, multiply_adds};
-use rote_model::{Real, Residual};
+use rote_model::{Real, Residual, Spec, load_spec};
 use rote_plan::{Hook, Span, unfold};
 use rote_stage::Output;
 use rote_stage::{Compute, Context, Stage, Work};
@@ -70,7 +70,9 @@ impl Stage for Capture {
     fn work(inputs: &Inputs, params: &Params) -> Result<Option<Work>> {
         let requests: Vec<Request> = read(&inputs.requests)?;
         let multiply_adds = multiply_adds(&inputs.model, &requests, &params.change)?;
-        Ok(Some(Work { requests: requests.len(), multiply_adds }))
+        let spec = load_spec(inputs.model.to_str().context("--model is not UTF-8")?)?;
+        let disk = Some(bytes(&spec, &requests, params)?);
+        Ok(Some(Work { requests: requests.len(), multiply_adds, disk }))
     }
 
     fn run(inputs: &Inputs, params: &Params, output: &Output, context: &Context) -> Result<()> {
@@ -79,6 +81,46 @@ impl Stage for Capture {
             _ => run::<f32>(inputs, params, output, context),
         }
     }
+}
+
+/// Blocks that are asked for.
+fn blocks(params: &Params, n_blocks: usize) -> Result<Vec<usize>> {
+    match params.block.is_empty() {
+        true => Ok((0..n_blocks).collect()),
+        false => params.block.join(",").parse::<Span>().and_then(|span| span.resolve(n_blocks, "block")),
+    }
+}
+
+/// Tokens of the longest request.
+fn longest(requests: &[Request]) -> usize {
+    requests.iter().map(length).max().unwrap_or(0)
+}
+
+fn length(request: &Request) -> usize {
+    request.context.len() + request.continuation.len()
+}
+
+/// Numbers of a vector.
+fn width(hook: Hook, spec: &Spec, longest: usize) -> usize {
+    match hook {
+        Hook::Logits => spec.vocab,
+        Hook::Pattern => longest,
+        Hook::FinalNorm => spec.d_embed,
+        _ => spec.d_model,
+    }
+}
+
+/// Bytes of all vectors in 32 bits, before anything is left out or made smaller.
+fn bytes(spec: &Spec, requests: &[Request], params: &Params) -> Result<f64> {
+    let (blocks, longest) = (blocks(params, spec.n_blocks)?.len(), longest(requests));
+    let of_token = |hook: &Hook| {
+        let rows = if *hook == Hook::Pattern { spec.n_heads } else { 1 };
+        let places = if hook.is_per_block() { blocks } else { 1 };
+        (rows * places) as f64 * width(*hook, spec, longest) as f64
+    };
+    let tokens: usize = requests.iter().map(length).sum();
+    let changes = unfold(&params.change, spec.n_blocks).context("--change")?.len();
+    Ok(4.0 * (changes * tokens) as f64 * params.hook.iter().map(of_token).sum::<f64>())
 }
 
 fn run<T: Real>(inputs: &Inputs, params: &Params, output: &Output, context: &Context) -> Result<()> {
@@ -94,12 +136,8 @@ fn run<T: Real>(inputs: &Inputs, params: &Params, output: &Output, context: &Con
     check_tokens(&requests, spec.vocab)?;
     let positions = params.positions.as_deref().map(str::parse::<Span>).transpose().context("--positions")?;
 
-    let blocks = if params.block.is_empty() {
-        (0..spec.n_blocks).collect()
-    } else {
-        params.block.join(",").parse::<Span>().and_then(|span| span.resolve(spec.n_blocks, "block"))?
-    };
-    let longest = requests.iter().map(|r| r.context.len() + r.continuation.len()).max().unwrap_or(0);
+    let blocks = blocks(params, spec.n_blocks)?;
+    let longest = longest(&requests);
     // Widths are those of all requests, so that a part's vectors are as wide as the whole's.
     let requests = &requests[context.range(requests.len())];
     let mut writers = BTreeMap::new();
@@ -110,12 +148,7 @@ fn run<T: Real>(inputs: &Inputs, params: &Params, output: &Output, context: &Con
             hook != Hook::ResidMid || spec.residual == Residual::Sequential,
             Misfit("this model's blocks are parallel: they have no resid_mid".to_string())
         );
-        let width = match hook {
-            Hook::Logits => spec.vocab,
-            Hook::Pattern => longest,
-            Hook::FinalNorm => spec.d_embed,
-            _ => spec.d_model,
-        };
+        let width = width(hook, spec, longest);
         let places: Vec<Option<usize>> =
             if hook.is_per_block() { blocks.iter().copied().map(Some).collect() } else { vec![None] };
         for block in places {

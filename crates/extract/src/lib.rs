@@ -83,7 +83,7 @@ impl Stage for Extract {
     fn work(inputs: &Inputs, _: &Params) -> Result<Option<Work>> {
         let requests: Vec<Request> = read(&inputs.requests)?;
         let multiply_adds = multiply_adds(&inputs.model, &requests, &[])?;
-        Ok(Some(Work { requests: requests.len(), multiply_adds }))
+        Ok(Some(Work { requests: requests.len(), multiply_adds, disk: None }))
     }
 
     fn run(inputs: &Inputs, params: &Params, output: &Output, context: &Context) -> Result<()> {

@@ -75,7 +75,7 @@ impl Stage for Intervene {
         // Decoding goes over the continuation once more, a token at a time: about as long again.
         let times = if params.generate { 2.0 } else { 1.0 };
         let multiply_adds = times * multiply_adds(&inputs.model, &requests, &params.change)?;
-        Ok(Some(Work { requests: requests.len(), multiply_adds }))
+        Ok(Some(Work { requests: requests.len(), multiply_adds, disk: None }))
     }
 
     fn run(inputs: &Inputs, params: &Params, output: &Output, context: &Context) -> Result<()> {

@@ -103,11 +103,8 @@ fn take<'a>(
         stage: format!("{} {}", manifest.stage.name, manifest.stage.version),
         content_id: manifest.content_id,
         parameters: manifest.parameters.clone(),
-        inputs: manifest
-            .inputs
-            .iter()
-            .flat_map(|(flag, entries)| entries.iter().map(move |entry| (flag.clone(), entry.clone())))
-            .collect(),
+        inputs: manifest.inputs.clone(),
+        lineage: manifest.lineage.clone(),
         rows: manifest.tables.iter().map(|(name, table)| (name.clone(), table.rows)).collect(),
         warnings: manifest.warnings.clone(),
     });

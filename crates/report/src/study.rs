@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use rote_artifact::tables::{Summary, Tightness};
-use rote_store::{Digest, InputEntry, Subject};
+use rote_store::{Ancestor, Digest, InputEntry, Subject};
 use serde_json::Value;
 
 use crate::change::{Change, Sort};
@@ -40,7 +40,9 @@ pub struct Source {
     /// Its parameters in full.
     pub parameters: Value,
     /// Its own inputs, by flag.
-    pub inputs: Vec<(String, InputEntry)>,
+    pub inputs: BTreeMap<String, Vec<InputEntry>>,
+    /// Every artifact it was made of.
+    pub lineage: Vec<Ancestor>,
     /// Rows by table.
     pub rows: Vec<(String, u64)>,
     /// Notes it carries.

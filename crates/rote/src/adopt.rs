@@ -4,8 +4,8 @@
 use std::fs;
 use std::path::Path;
 
-use anyhow::{Context, Result};
-use rote_store::{Attempt, Digest, Key, Lock, Manifest, Memory, atomic_write, sync_folder};
+use anyhow::{Context, Result, bail};
+use rote_store::{Attempt, Digest, Key, Manifest, Memory, atomic_write, sync_folder};
 use serde_json::{Value, json};
 
 use crate::plan::{Known, Scene, Verdict};
@@ -13,6 +13,7 @@ use crate::shelf::{Found, Shelf, make_folder};
 
 /// Takes over what can be, of `goals` and all they need; a line each, and whether all went well.
 pub fn adopt(scene: &Scene, goals: &[usize], memory: &mut Memory) -> Result<(Vec<String>, bool)> {
+    let _store = scene.shelf.enter()?;
     let wanted = scene.wanted(goals);
     let mut known: Vec<Option<Known>> = vec![None; scene.pipeline.nodes.len()];
     let (mut lines, mut all) = (Vec::new(), true);
@@ -63,13 +64,11 @@ fn take_over(shelf: &Shelf, from: &Key, to: &Key) -> Result<()> {
     let (old, new) = (from.digest(), to.digest());
     let (source, place) = (shelf.place(old), shelf.place(new));
     let about = || format!("adopting {}", source.display());
+    let claim = match shelf.claim(new)? {
+        Attempt::Held(claim) => claim,
+        Attempt::Busy(maker) => bail!("{} is being made ({maker}); adopt when it is done", place.display()),
+    };
     shelf.record(to)?;
-    let Attempt::Held(claim) = shelf.claim(new)? else {
-        anyhow::bail!("{} is being made by a run; adopt when it is done", place.display())
-    };
-    let Attempt::Held(_store) = Lock::shared(&shelf.root.join("lock"))? else {
-        anyhow::bail!("`rote collect` is at work in {}; adopt when it is done", shelf.root.display())
-    };
     let aside = place.with_extension("partial");
     let _ = fs::remove_dir_all(&aside);
     let manifest = Manifest::read(&source)?;

@@ -1,6 +1,7 @@
 //! From what a pipeline says to what it means: keys against the stages' descriptions, edges, files.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::fs;
 use std::path::{Component, Path, PathBuf};
 
 use rote_store::HubId;
@@ -199,10 +200,12 @@ impl Checker<'_> {
         {
             return hub(&id);
         }
+        let permit = "lies outside of the folder `rote` was called in; `--allow DIR` permits a folder";
         if !self.is_allowed(path) {
-            return Err(format!(
-                "`{place}` lies outside of the folder `rote` was called in; `--allow DIR` permits a folder"
-            ));
+            return Err(format!("`{place}` {permit}"));
+        }
+        if let Some(stray) = self.stray(path) {
+            return Err(format!("`{}` leads to what {permit}", stray.display()));
         }
         if path.exists() {
             return Ok(path.to_path_buf());
@@ -223,13 +226,38 @@ impl Checker<'_> {
         let inside = path.components().all(|part| matches!(part, Component::Normal(_) | Component::CurDir));
         let steps_up = path.components().any(|part| part == Component::ParentDir);
         let said = inside || (!steps_up && self.allowed.iter().any(|folder| path.starts_with(folder)));
-        let real = |path: &Path| path.canonicalize();
-        let leads = |path: PathBuf| {
-            let below = |folder: &Path| real(folder).is_ok_and(|folder| path.starts_with(folder));
-            below(Path::new(".")) || self.allowed.iter().any(|folder| below(folder))
-        };
         // What is not there is told as such.
-        said && real(path).map_or(true, leads)
+        said && path.canonicalize().map_or(true, |real| self.is_within(&real))
+    }
+
+    /// Whether a path without links lies below a folder that may be read.
+    fn is_within(&self, real: &Path) -> bool {
+        let below = |folder: &Path| folder.canonicalize().is_ok_and(|folder| real.starts_with(folder));
+        below(Path::new(".")) || self.allowed.iter().any(|folder| below(folder))
+    }
+
+    /// A link somewhere below a folder that leads outside.
+    fn stray(&self, folder: &Path) -> Option<PathBuf> {
+        let (mut open, mut seen) = (vec![folder.to_path_buf()], HashSet::new());
+        while let Some(folder) = open.pop() {
+            for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+                let (path, kind) = (entry.path(), entry.file_type().ok()?);
+                if kind.is_dir() {
+                    open.push(path);
+                } else if kind.is_symlink()
+                    && let Ok(real) = path.canonicalize()
+                {
+                    if !self.is_within(&real) {
+                        return Some(path);
+                    }
+                    // Links may lead round in circles.
+                    if real.is_dir() && seen.insert(real.clone()) {
+                        open.push(real);
+                    }
+                }
+            }
+        }
+        None
     }
 }
 

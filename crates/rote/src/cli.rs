@@ -253,7 +253,7 @@ impl Store {
 
     /// What is remembered of files.
     pub fn memory(&self) -> Memory {
-        Memory::open(&self.store.join("digests.json"))
+        Memory::open(&self.shelf().digests())
     }
 }
 
@@ -440,7 +440,7 @@ pub fn prepare(on: &On, memory: &mut Memory) -> Result<(Pipeline, Stages)> {
     let draft = Draft::read(&on.pipeline)?;
     let names = draft.nodes.iter().map(|node| node.stage.as_str());
     let stages =
-        stages::find(names, memory, &on.store.store.join("describe")).with_context(|| draft.file.clone())?;
+        stages::find(names, memory, &on.store.shelf().descriptions()).with_context(|| draft.file.clone())?;
     let pipeline = check(&draft, &stages, &on.allow)?;
     Ok((pipeline, stages))
 }

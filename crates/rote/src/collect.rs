@@ -1,13 +1,14 @@
-//! `collect`: what no pipeline and no tag needs goes, and what killed runs left; what is being written stays.
+//! `collect`: what no pipeline and no tag needs goes, and what killed runs left; what is being written stays, and so do
+//! parts of a result that a pipeline has begun.
 
 use std::collections::{BTreeSet, HashMap};
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, bail};
-use rote_store::{Attempt, Digest, Lock, Manifest};
+use anyhow::{Result, bail};
+use rote_store::{Attempt, Digest, Key, Lock, Manifest};
 
-use crate::shelf::{Shelf, entries};
+use crate::shelf::{Shelf, entries, is_part, remove};
 
 /// Something that can go.
 struct Item {
@@ -32,6 +33,16 @@ pub enum Needs {
     Only(HashMap<String, BTreeSet<String>>),
 }
 
+impl Needs {
+    /// Whether a node of a pipeline counts.
+    fn count(&self, pipeline: &str, node: &str) -> bool {
+        match self {
+            Needs::Only(nodes) => nodes.get(pipeline).is_some_and(|nodes| nodes.contains(node)),
+            Needs::Every => true,
+        }
+    }
+}
+
 /// Finds what is not needed, the tags `dropped` not counted, and removes it where `delete` says so.
 ///
 /// # Errors
@@ -39,16 +50,21 @@ pub enum Needs {
 pub fn collect(shelf: &Shelf, needs: &Needs, dropped: &[String], delete: bool) -> Result<Collected> {
     let _lock = if delete && shelf.root.is_dir() { Some(alone(shelf)?) } else { None };
     let mut items = Vec::new();
-    let linked = links(shelf, needs, dropped, &mut items)?;
+    let linked = links(shelf, &["tag", "view"], needs, dropped, &mut items)?;
+    let begun = links(shelf, &["begun"], needs, dropped, &mut items)?;
     let lineage = Lineage::read(shelf)?;
-    let needed = lineage.closure(&linked);
+    let begun: BTreeSet<_> = begun.into_iter().filter(|key| !lineage.manifests.contains_key(key)).collect();
+    let inputs_of_begun =
+        begun.iter().filter_map(|key| Some(lineage.inputs_of(&shelf.key(*key).ok()?))).flatten();
+    let needed = lineage.closure(&linked.iter().copied().chain(inputs_of_begun).collect());
     for key in lineage.rest(&needed) {
         let place = shelf.place(key);
         let made = lineage.manifests.get(&key).map_or("damaged", |manifest| manifest.stage.name.as_str());
         items.push(Item { bytes: size(&place), path: place, why: format!("{made}, needed by nothing") });
     }
-    let keep = |key: Digest| needed.contains(&key) || linked.contains(&key);
-    leftovers(shelf, &keep, &mut items)?;
+    leftovers(shelf, &|key| needed.contains(&key) || linked.contains(&key), &begun, &mut items)?;
+
+    traces(shelf, needs, &mut items)?;
 
     let (mut lines, mut bytes) = (Vec::new(), 0);
     for item in &items {
@@ -78,21 +94,20 @@ fn alone(shelf: &Shelf) -> Result<Lock> {
     }
 }
 
-/// Keys that tags and pipelines point at; links that do not count are to go.
+/// Keys that links of these kinds point at; links that do not count are to go.
 fn links(
     shelf: &Shelf,
+    kinds: &[&str],
     needs: &Needs,
     dropped: &[String],
     items: &mut Vec<Item>,
 ) -> Result<BTreeSet<Digest>> {
     let mut keys = BTreeSet::new();
-    for kind in ["tag", "view"] {
+    for kind in kinds {
         for link in shelf.links(kind)? {
-            let counts = match needs {
-                Needs::Only(nodes) if kind == "view" => {
-                    nodes.get(&link.of).is_some_and(|nodes| nodes.contains(&link.node))
-                }
-                Needs::Only(_) | Needs::Every => kind != "tag" || !dropped.contains(&link.of),
+            let counts = match *kind {
+                "tag" => !dropped.contains(&link.of),
+                _ => needs.count(&link.of, &link.node),
             };
             match link.key {
                 Some(key) if counts => {
@@ -106,6 +121,22 @@ fn links(
         }
     }
     Ok(keys)
+}
+
+/// Logs of nodes that do not count, and marks of other engines that they were made.
+fn traces(shelf: &Shelf, needs: &Needs, items: &mut Vec<Item>) -> Result<()> {
+    let name = |path: &Path| path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    for kind in ["log", "made"] {
+        for folder in entries(&shelf.root.join(kind))? {
+            let of = name(&folder);
+            // `score.log`; `score`, `score.1-of-4`.
+            let counts = |path: &Path| needs.count(&of, name(path).split('.').next().unwrap_or_default());
+            for path in entries(&folder)?.into_iter().filter(|path| !counts(path)) {
+                items.push(Item { bytes: size(&path), path, why: format!("{kind} of no node that counts") });
+            }
+        }
+    }
+    Ok(())
 }
 
 /// What stands in a store and what it was made of.
@@ -155,6 +186,12 @@ impl Lineage {
         needed
     }
 
+    /// Results that a result of `key` is made of, as far as they are here.
+    fn inputs_of(&self, key: &Key) -> Vec<Digest> {
+        let contents = key.inputs.values().flatten().filter_map(|input| self.contents.get(&input.content));
+        contents.filter_map(|makers| makers.first().copied()).collect()
+    }
+
     /// Results that are not `needed`, consumers before what they were made of: a kill between two leaves nothing whose
     /// inputs are gone.
     fn rest(&self, needed: &BTreeSet<Digest>) -> Vec<Digest> {
@@ -164,29 +201,38 @@ impl Lineage {
     }
 }
 
-/// What killed runs left, and files beside results that are gone.
-fn leftovers(shelf: &Shelf, keep: &dyn Fn(Digest) -> bool, items: &mut Vec<Item>) -> Result<()> {
+/// What killed runs left, and files beside results that are gone; parts of what was `begun` stay.
+fn leftovers(
+    shelf: &Shelf,
+    keep: &dyn Fn(Digest) -> bool,
+    begun: &BTreeSet<Digest>,
+    items: &mut Vec<Item>,
+) -> Result<()> {
     let ending = |path: &Path, wanted: &[&str]| {
         path.extension().and_then(|ending| ending.to_str()).is_some_and(|ending| wanted.contains(&ending))
     };
-    let mut folders: Vec<_> = entries(&shelf.root)?
-        .into_iter()
-        .filter(|path| path.is_dir() && path.file_name().is_some_and(|name| name.len() == 2))
-        .collect();
-    folders.push(shelf.root.clone());
-    folders.push(shelf.root.join("describe"));
-    folders.extend(entries(&shelf.root.join("view"))?);
-    folders.extend(entries(&shelf.root.join("tag"))?);
-    for path in folders.iter().map(|folder| entries(folder)).collect::<Result<Vec<_>>>()?.concat() {
-        let why = if ending(&path, &["partial", "old"]) || is_parts(&path) {
-            if is_held(&path) {
+    let key_of = |path: &Path| path.file_stem()?.to_str()?.parse::<Digest>().ok();
+    let mut folders = vec![shelf.root.clone(), shelf.descriptions()];
+    for kind in ["view", "begun", "tag"] {
+        folders.extend(entries(&shelf.root.join(kind))?);
+    }
+    let elsewhere = folders.iter().map(|folder| entries(folder)).collect::<Result<Vec<_>>>()?.concat();
+    for path in shelf.beside_results()?.into_iter().chain(elsewhere) {
+        let why = if ending(&path, &["partial", "old"]) || is_part(&path) {
+            let is_needed = is_part(&path) && key_of(&path).is_some_and(|key| begun.contains(&key));
+            if is_needed || is_held(&path) {
                 continue;
             }
             "left by a killed run"
+        } else if ending(&path, &["seal"]) && is_part(&path.with_extension("")) {
+            if path.with_extension("").exists() {
+                continue;
+            }
+            "beside a part that is gone"
         } else if ending(&path, &["key", "seal", "lock"]) {
-            let key = path.file_stem().and_then(|stem| stem.to_str()?.parse::<Digest>().ok());
             let lock = ending(&path, &["lock"]);
-            if key.is_none_or(|key| keep(key) && !lock) || is_held(&path.with_extension("lock")) {
+            let needed = |key| !lock && (keep(key) || begun.contains(&key));
+            if key_of(&path).is_none_or(needed) || is_held(&path.with_extension("lock")) {
                 continue;
             }
             "beside a result that is not needed"
@@ -198,15 +244,10 @@ fn leftovers(shelf: &Shelf, keep: &dyn Fn(Digest) -> bool, items: &mut Vec<Item>
     Ok(())
 }
 
-/// Parts of a result that were made one by one, by a runner elsewhere, and not joined.
-fn is_parts(path: &Path) -> bool {
-    path.extension().and_then(|ending| ending.to_str()).is_some_and(|ending| ending.starts_with("part-"))
-}
-
 /// Whether somebody is writing it.
 fn is_held(path: &Path) -> bool {
     let lock = if path.is_dir() { path.join(".lock") } else { path.to_path_buf() };
-    lock.exists() && !matches!(Lock::attempt(&lock), Ok(Attempt::Held(_)))
+    Lock::is_held(&lock)
 }
 
 fn size(path: &Path) -> u64 {
@@ -215,25 +256,4 @@ fn size(path: &Path) -> u64 {
         Ok(found) => found.len(),
         Err(_) => 0,
     }
-}
-
-/// A result steps aside first: at no moment does half of one stand in its place.
-fn remove(path: &Path) -> Result<()> {
-    let removing = || format!("removing {}", path.display());
-    let is_folder = match fs::symlink_metadata(path) {
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
-        found => found.with_context(removing)?.is_dir(),
-    };
-    if !is_folder {
-        return fs::remove_file(path).with_context(removing);
-    }
-    let mut aside = path.as_os_str().to_os_string();
-    if path.extension().is_none() {
-        aside.push(".old");
-        if fs::symlink_metadata(&aside).is_ok() {
-            fs::remove_dir_all(&aside).with_context(removing)?;
-        }
-        fs::rename(path, &aside).with_context(removing)?;
-    }
-    fs::remove_dir_all(&aside).with_context(removing)
 }

@@ -20,14 +20,20 @@ const TOLD: usize = 40;
 
 /// Where the two runs are; each is a folder, `PIPELINE/NODE`, `TAG/NODE`, or the first digits of a key or content id.
 pub fn diff(shelf: &Shelf, first: &str, second: &str) -> Result<String> {
+    let mut text = String::new();
     let pairs = match (whole(shelf, first)?, whole(shelf, second)?) {
-        (Some(first), Some(second)) => pairs(&first, &second),
+        (Some(first), Some(second)) => {
+            for (one, other, which) in [(&first, &second, "first"), (&second, &first, "second")] {
+                let alone = one.keys().filter(|name| !other.contains_key(*name));
+                alone.for_each(|name| text += &format!("{name}: in the {which} only\n"));
+            }
+            pairs(&first, &second)
+        }
         (None, None) => vec![(String::new(), find(shelf, first)?, find(shelf, second)?)],
         _ => return Err(Wrong::one("one of the two is a node, the other a whole pipeline")),
     };
     let places = places(shelf)?;
     let mut told = BTreeSet::new();
-    let mut text = String::new();
     for (name, first, second) in pairs {
         let lines = Comparison { places: &places, told: &mut told }.lines(&first, &second, 0)?;
         let head = if name.is_empty() { String::new() } else { format!("{name}:\n") };
@@ -206,31 +212,41 @@ fn numbers(old: &[Map<String, Value>], new: &[Map<String, Value>]) -> Vec<String
         rows.iter().map(|row| (name(row), row.clone())).collect()
     };
     let (old, new) = (by_name(old), by_name(new));
-    let (mut lines, mut differing) = (Vec::new(), 0);
+    // What one of the two has not comes last.
+    let (mut lines, mut alone) = (Vec::new(), Vec::new());
     for name in names(&old, &new) {
-        let line = match (old.get(name), new.get(name)) {
+        match (old.get(name), new.get(name)) {
             (Some(old), Some(new)) if old == new => continue,
             (Some(old), Some(new)) => {
-                let number = |row: &Map<String, Value>, column: &str| {
-                    row.get(column)
-                        .and_then(Value::as_f64)
-                        .map_or("–".to_string(), |value| format!("{value:.6}"))
-                };
-                let told = |row: &Map<String, Value>| {
-                    let [value, low, high] = ["value", "ci_low", "ci_high"].map(|column| number(row, column));
-                    format!("{value} [{low}, {high}]")
-                };
-                format!("{name}: {} → {}", told(old), told(new))
+                let columns = old.keys().chain(new.keys().filter(|column| !old.contains_key(*column)));
+                let changed = columns.filter(|column| old.get(*column) != new.get(*column));
+                let told = changed.map(|column| {
+                    let told =
+                        |digits| [old, new].map(|row| cell(row.get(column).unwrap_or(&Value::Null), digits));
+                    let [[old, new], long] = [told(6), told(17)];
+                    let [old, new] = if old == new { long } else { [old, new] };
+                    format!("{column} {old} → {new}")
+                });
+                lines.push(format!("summary: {name}: {}", told.collect::<Vec<_>>().join(", ")));
             }
-            (Some(_), None) => format!("{name}: in the first only"),
-            (None, _) => format!("{name}: in the second only"),
-        };
-        differing += 1;
-        if lines.len() < TOLD {
-            lines.push(format!("summary: {line}"));
+            (Some(_), None) => alone.push(format!("summary: {name}: in the first only")),
+            (None, _) => alone.push(format!("summary: {name}: in the second only")),
         }
     }
-    let all = names(&old, &new).len();
+    lines.append(&mut alone);
+    let (differing, all) = (lines.len(), names(&old, &new).len());
+    lines.truncate(TOLD);
     lines.push(format!("summary: {differing} of {all} rows differ"));
     lines
+}
+
+/// A value with so many digits after the point.
+fn cell(value: &Value, digits: usize) -> String {
+    match value {
+        Value::Null => "–".to_string(),
+        Value::Number(number) if number.is_f64() => {
+            format!("{:.digits$}", number.as_f64().unwrap_or(f64::NAN))
+        }
+        value => value.to_string(),
+    }
 }

@@ -57,7 +57,8 @@ pub fn write(
     let mut made = Crate { scene, folder: aside.clone(), graph: BTreeMap::new() };
     made.fill(pipeline, &results, license, memory)?;
     let about = || format!("writing {}", folder.display());
-    let graph: Vec<_> = made.graph.into_values().collect();
+    let mut graph: Vec<_> = made.graph.into_values().collect();
+    graph.iter_mut().for_each(as_uris);
     let context = ["https://w3id.org/ro/crate/1.1/context", "https://w3id.org/ro/terms/workflow-run/context"];
     let text = serde_json::to_string_pretty(&json!({ "@context": context, "@graph": graph }))? + "\n";
     fs::write(aside.join("ro-crate-metadata.json"), text).with_context(about)?;
@@ -385,6 +386,35 @@ fn reference(id: &str) -> Value {
     json!({ "@id": id })
 }
 
+/// Ids of files as they are written in a URI; ids that are URIs already stay.
+fn as_uris(value: &mut Value) {
+    match value {
+        Value::Object(entries) => {
+            for (name, value) in entries {
+                match value {
+                    Value::String(id) if name == "@id" && is_path(id) => {
+                        *id = as_uri(id);
+                    }
+                    value => as_uris(value),
+                }
+            }
+        }
+        Value::Array(values) => values.iter_mut().for_each(as_uris),
+        _ => {}
+    }
+}
+
+fn is_path(id: &str) -> bool {
+    !id.contains("://") && !id.starts_with("urn:") && !id.starts_with('#')
+}
+
+fn as_uri(path: &str) -> String {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~/=@+,!".contains(&byte);
+    path.bytes()
+        .map(|byte| if plain(byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") })
+        .collect()
+}
+
 fn merged(mut first: Value, second: Value) -> Value {
     if let (Some(first), Value::Object(second)) = (first.as_object_mut(), second) {
         first.extend(second);
@@ -410,6 +440,18 @@ fn time(unix: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_id_is_a_uri() {
+        let mut value =
+            json!({ "@id": "inputs/a b#%.txt", "hasPart": [{ "@id": "ä/hook=x" }], "name": "a b" });
+        as_uris(&mut value);
+        let expected = json!({ "@id": "inputs/a%20b%23%25.txt", "hasPart": [{ "@id": "%C3%A4/hook=x" }], "name": "a b" });
+        assert_eq!(value, expected);
+        let mut value = json!({ "@id": "https://a/b c" });
+        as_uris(&mut value);
+        assert_eq!(value, json!({ "@id": "https://a/b c" }));
+    }
 
     #[test]
     fn times_are_dates() {

@@ -52,6 +52,11 @@ fn near(path: &Path) -> PathBuf {
     }
 }
 
+/// Letters that mean something in the rules of make or snakemake, and can't be said otherwise in both.
+fn is_special(letter: char) -> bool {
+    letter.is_control() || ":;|&%*?[]~\\\"{}".contains(letter)
+}
+
 fn rules(scene: &Scene, pipeline: &Path, parts: usize) -> Result<Vec<Rule>> {
     let (_, home) = runner()?;
     let nodes = &scene.pipeline.nodes;
@@ -66,9 +71,7 @@ fn rules(scene: &Scene, pipeline: &Path, parts: usize) -> Result<Vec<Rule>> {
         let mut known = HashSet::new();
         let files: Vec<_> = files.iter().map(|path| path.display().to_string()).collect();
         let files: Vec<_> = files.into_iter().filter(|file| known.insert(file.clone())).collect();
-        if let Some(odd) =
-            files.iter().find(|file| file.contains(['\n', ':', '%', '*', '?', '\\', '"', '{', '}']))
-        {
+        if let Some(odd) = files.iter().find(|file| file.contains(is_special)) {
             return Err(Wrong::one(format!(
                 "`{odd}`: no file of that name can stand in a rule of make or snakemake"
             )));
@@ -79,7 +82,8 @@ fn rules(scene: &Scene, pipeline: &Path, parts: usize) -> Result<Vec<Rule>> {
         let earlier = estimate(scene, node);
         Ok(Rule {
             name: node.name.clone(),
-            comment: command::line(Path::new(&format!("rote-{}", node.stage)), &arguments).replace('\n', " "),
+            comment: command::line(Path::new(&format!("rote-{}", node.stage)), &arguments)
+                .replace(char::is_control, " "),
             parents,
             files,
             parts: if cut { parts } else { 1 },
@@ -106,7 +110,7 @@ pub fn make(scene: &Scene, pipeline: &Path, parts: usize) -> Result<String> {
          --threads $(THREADS) --quiet\n\n.DELETE_ON_ERROR:\n.PHONY: all\nall:",
         of_make(&rote),
         of_make(&scene.shelf.root.display().to_string()),
-        of_make(&pipeline.display().to_string()),
+        command::quoted(&pipeline.display().to_string()).replace('$', "$$").replace('#', "\\#"),
     );
     rules.iter().for_each(|rule| text += &format!(" $(MADE)/{}", rule.name));
     text += "\n\n$(MADE):\n\tmkdir -p $@\n";

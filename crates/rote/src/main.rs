@@ -15,6 +15,7 @@ mod export;
 mod failure;
 mod graph;
 mod interrupt;
+mod limits;
 mod part;
 mod pin;
 mod pipeline;

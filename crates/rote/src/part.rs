@@ -6,13 +6,14 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, bail};
-use rote_store::{Attempt, Digest, Key, Lock, Manifest, Memory};
+use rote_store::{Digest, Key, Manifest, Memory};
+use serde::Deserialize;
 
 use crate::failure::Wrong;
 use crate::plan::{Known, Scene, Verdict, walk};
 use crate::process;
 use crate::progress::Progress;
-use crate::shelf::{Found, Shelf, find_at, make_folder};
+use crate::shelf::{Found, Seal, Shelf, find_at, remove, seal, seal_at};
 use crate::trust::mistaken;
 
 /// Part `index` of `count`, from 1.
@@ -83,31 +84,62 @@ pub fn next(shelf: &Shelf, key: Digest, count: usize) -> Step {
     if let Some(parts) = complete(shelf, key) {
         return Step::Join(parts);
     }
-    let is_open = |part: &Part| !matches!(find_at(&place(shelf, key, *part)), Found::Whole(_));
-    let open = (1..=count).map(|index| Part { index, count }).find(is_open);
+    let mut parts = (1..=count).map(|index| Part { index, count });
+    let open = parts.find(|part| !is_whole(&place(shelf, key, *part)));
     open.filter(|_| count > 1).map_or(Step::Whole, Step::Part)
 }
 
 /// How many of `count` parts of the result of `key` are there and look whole.
 pub fn whole(shelf: &Shelf, key: Digest, count: usize) -> usize {
-    let is_whole = |part: &Part| matches!(find_at(&place(shelf, key, *part)), Found::Whole(_));
-    (1..=count).map(|index| Part { index, count }).filter(is_whole).count()
+    let parts = (1..=count).map(|index| Part { index, count });
+    parts.filter(|part| is_whole(&place(shelf, key, *part))).count()
 }
 
-/// In how many parts a call of a stage is best made, as the stage says itself from what is declared: the same every time.
-/// A call it can't tell of, for lack of something or other, is made whole, and says what it lacks.
-pub fn advised(program: &Path, arguments: &[String]) -> usize {
-    let mut command = Command::new(program);
-    command.args(arguments).arg("--work").stdin(Stdio::null()).stderr(Stdio::null());
-    process::die_with_parent(&mut command);
-    let answer = command.output().ok().filter(|answer| answer.status.success());
-    let told: Option<serde_json::Value> =
-        answer.and_then(|answer| serde_json::from_slice(&answer.stdout).ok());
-    let parts = told.and_then(|told| told["parts"].as_u64()).and_then(|parts| u16::try_from(parts).ok());
-    parts.map_or(1, |parts| usize::from(parts).max(1))
+/// Whether a part is there and looks whole. What its files hold is compared when it is joined, but what its manifest
+/// says goes into the result as it is, so it has to be as its seal says.
+fn is_whole(place: &Path) -> bool {
+    matches!(find_at(place), Found::Whole(_)) && !matches!(seal_at(place), Ok(Seal::Broken(_)) | Err(_))
 }
 
-/// Whether a part that was just made is what `key` asks for.
+/// What a stage says of the work of a call, told from what is declared alone: the same every time.
+#[derive(Deserialize)]
+pub struct Work {
+    /// In how many parts it is best made.
+    pub parts: u16,
+    /// Seconds of one core.
+    pub core_seconds: Option<f64>,
+    /// Bytes on disk at most, where they are many.
+    pub disk_bytes: Option<f64>,
+}
+
+impl Work {
+    /// Of a call that can be cut; `None` where the stage can't tell for lack of something or other, which the call itself
+    /// will say.
+    pub fn of(program: &Path, arguments: &[String]) -> Option<Work> {
+        let mut command = Command::new(program);
+        command.args(arguments).arg("--work").stdin(Stdio::null()).stderr(Stdio::null());
+        process::die_with_parent(&mut command);
+        let answer = command.output().ok().filter(|answer| answer.status.success())?;
+        serde_json::from_slice(&answer.stdout).ok()
+    }
+
+    /// As the dry run tells it.
+    pub fn text(&self) -> Option<String> {
+        let seconds = self.core_seconds.map(|seconds| format!("{seconds:.1} s of one core"));
+        let disk = self.disk_bytes.map(|bytes| format!("at most {:.1} MB on disk", bytes / 1e6));
+        let parts = (self.parts > 1).then(|| format!("made in {} parts", self.parts));
+        let told: Vec<_> = [seconds, disk, parts].into_iter().flatten().collect();
+        (!told.is_empty()).then(|| format!("by its size about {}", told.join(", ")))
+    }
+}
+
+/// Takes out of the way what stands where `step` is to put what it makes, where that is a damaged part.
+pub fn clear(shelf: &Shelf, key: Digest, step: &Step) -> Result<()> {
+    let place = step.place(shelf, key);
+    if matches!(step, Step::Part(_)) && !is_whole(&place) { remove(&place) } else { Ok(()) }
+}
+
+/// Seals a part that was just made, if it is what `key` asks for.
 ///
 /// # Errors
 /// It is not there, or something changed while it was made.
@@ -115,9 +147,10 @@ pub fn settle(shelf: &Shelf, key: &Key, part: Part) -> Result<Digest> {
     let place = place(shelf, key.digest(), part);
     let manifest = Manifest::read(&place).with_context(|| format!("part {part}"))?;
     if let Some(changed) = mistaken(&place, &manifest, key) {
-        let _ = std::fs::remove_dir_all(&place);
+        remove(&place)?;
         bail!("{changed} changed while it ran; part {part} is dropped, run again");
     }
+    seal(&place)?;
     Ok(manifest.content_id)
 }
 
@@ -127,10 +160,9 @@ pub fn complete(shelf: &Shelf, key: Digest) -> Option<Vec<PathBuf>> {
     parts.sort_by_key(|(part, _)| (part.count, part.index));
     let of_count = |count: usize| parts.iter().filter(move |(part, _)| part.count == count);
     let counts = parts.iter().map(|(part, _)| part.count);
-    let whole = |place: &PathBuf| matches!(find_at(place), Found::Whole(_));
-    let count = counts
-        .into_iter()
-        .find(|&count| of_count(count).count() == count && of_count(count).all(|(_, place)| whole(place)))?;
+    let count = counts.into_iter().find(|&count| {
+        of_count(count).count() == count && of_count(count).all(|(_, place)| is_whole(place))
+    })?;
     Some(of_count(count).map(|(_, place)| place.clone()).collect())
 }
 
@@ -184,20 +216,21 @@ pub fn make(
         }
     }
     let key = key.with_context(|| format!("{name}: not in the order of the pipeline"))?;
-    let place = place(scene.shelf, key.digest(), part);
-    if let Found::Whole(manifest) = find_at(&place) {
+    let step = Step::Part(part);
+    let place = step.place(scene.shelf, key.digest());
+    if let Found::Whole(manifest) = find_at(&place)
+        && is_whole(&place)
+    {
         progress.say(&format!("{name}: part {part} is fresh, content {}", manifest.content_id.short()));
         return Ok(0);
     }
-    make_folder(&scene.shelf.root)?;
-    let Attempt::Held(_lock) = Lock::shared(&scene.shelf.root.join("lock"))? else {
-        bail!("`rote collect` is at work in {}; run again when it is done", scene.shelf.root.display())
-    };
+    let _store = scene.shelf.enter()?;
     scene.shelf.record(&key)?;
+    scene.shelf.begin(&scene.pipeline.name, name, key.digest())?;
+    clear(scene.shelf, key.digest(), &step)?;
     let (program, mut arguments) = scene.command(node, &known, &place.display().to_string());
-    let more = ["--shard".to_string(), part.to_string(), "--threads".to_string(), threads.to_string()];
-    arguments.extend(more);
-    arguments.extend(["--progress".to_string(), "plain".to_string()]);
+    arguments.extend(step.flags());
+    arguments.extend(["--threads", &threads.to_string(), "--progress", "plain"].map(str::to_string));
     let mut command = Command::new(&program);
     command.args(&arguments).stdin(Stdio::null()).stdout(Stdio::null());
     process::die_with_parent(&mut command);

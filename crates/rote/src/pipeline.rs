@@ -107,6 +107,8 @@ fn given(value: &toml::Value) -> Result<Given, &'static str> {
 
 fn single(value: &toml::Value) -> Result<String, &'static str> {
     match value {
+        // They could move a terminal's cursor, or end a line in a file that is exported.
+        toml::Value::String(text) if text.contains(is_odd) => Err("a text with control characters"),
         toml::Value::String(text) => Ok(text.clone()),
         toml::Value::Integer(number) => Ok(number.to_string()),
         toml::Value::Float(number) => Ok(number.to_string()),
@@ -115,6 +117,11 @@ fn single(value: &toml::Value) -> Result<String, &'static str> {
         toml::Value::Array(_) => Err("a list within a list"),
         toml::Value::Table(_) => Err("a table"),
     }
+}
+
+/// A control character that is neither a line's end nor a tab.
+pub fn is_odd(letter: char) -> bool {
+    letter.is_control() && letter != '\n' && letter != '\t'
 }
 
 /// Names become file names and words of messages, so they are plain.
@@ -157,6 +164,10 @@ mod tests {
         check("x = 1", "`x` stands outside of a node; every key belongs below a [node]");
         check("[score]\nmin = 1979-05-27", "[score] min: a date is no value of a flag");
         check("[score]\nmin = [[1]]", "[score] min: a list within a list is no value of a flag");
+        check(
+            "[score]\ntitle = \"a\\rb\"",
+            "[score] title: a text with control characters is no value of a flag",
+        );
         check("[\"../x\"]", "[../x]: node `../x` is not made of letters, digits, `-` and `_`");
         check("[score]\nstage = \"../sh\"", "[score] stage: not the name of a stage");
         assert!(parse("[score]\n\nx = = 1").err().unwrap()[0].starts_with("line 3: "));

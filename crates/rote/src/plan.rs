@@ -9,6 +9,7 @@ use rote_store::{Digest, Key, KeyInput, Memory};
 use crate::check::{Node, Pipeline, Source};
 use crate::command;
 use crate::estimate::estimate;
+use crate::part::Work;
 use crate::shelf::{Found, Shelf};
 use crate::stages::Stage;
 
@@ -213,8 +214,13 @@ pub fn text(scene: &Scene, verdicts: &[(usize, Verdict)]) -> String {
         if let Some(estimate) = &estimate {
             text += &format!("  {}\n", estimate.text());
         }
-        seconds = seconds.zip(estimate.and_then(|run| run.seconds)).map(|(sum, more)| sum + more);
         let (program, arguments) = scene.command(node, &known, &out);
+        let is_new = estimate.as_ref().is_none_or(|estimate| !estimate.earlier);
+        let asks = is_new && matches!(verdict, Verdict::Runs(..)) && scene.stage(node).description.shards;
+        if let Some(work) = asks.then(|| Work::of(&program, &arguments)).flatten() {
+            text += &work.text().map_or(String::new(), |line| format!("  {line}\n"));
+        }
+        seconds = seconds.zip(estimate.and_then(|run| run.seconds)).map(|(sum, more)| sum + more);
         text += &format!("  $ {}\n", command::line(&program, &arguments));
     }
     let rest = verdicts.len() - fresh;

@@ -7,6 +7,8 @@ use std::time::Duration;
 
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 
+use crate::pipeline::is_odd;
+
 /// Shows progress.
 pub struct Progress {
     bars: Option<MultiProgress>,
@@ -50,7 +52,7 @@ impl Progress {
     /// A running node said something.
     pub fn heard(&self, node: usize, line: &str) {
         if let Some(bar) = self.running.get(&node) {
-            bar.set_message(line.to_string());
+            bar.set_message(plain(line));
         }
     }
 
@@ -64,11 +66,16 @@ impl Progress {
 
 /// A line on standard error.
 pub fn complain(line: &str) {
-    let _ = writeln!(std::io::stderr(), "{line}");
+    let _ = writeln!(std::io::stderr(), "{}", plain(line));
 }
 
 /// Text on standard output; a reader that went away is no failure.
 pub fn print(text: &str) {
     let mut stdout = std::io::stdout().lock();
-    let _ = stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush());
+    let _ = stdout.write_all(plain(text).as_bytes()).and_then(|()| stdout.flush());
+}
+
+/// Text that does nothing to a terminal but fill it: names of files and keys may be a stranger's.
+fn plain(text: &str) -> String {
+    text.replace(is_odd, "\u{fffd}")
 }

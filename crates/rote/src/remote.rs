@@ -1,5 +1,5 @@
 //! `push` and `pull`: results to and from a store that others share, a folder or a bucket, laid out as our own. Every byte
-//! is hashed on arrival; a result is there whole or not at all.
+//! is hashed on arrival; a result is there whole or not at all, and what its key asks for.
 
 #[cfg(feature = "bucket")]
 mod bucket;
@@ -9,11 +9,12 @@ use std::fs;
 use std::path::{Component, Path};
 
 use anyhow::{Context, Result, bail, ensure};
-use rote_store::{Attempt, Digest, Manifest, Memory, atomic_write, digest_file, sync_folder};
+use rote_store::{Attempt, Digest, Key, Manifest, Memory, atomic_write, digest_file, sync_folder};
 
 use crate::failure::Wrong;
 use crate::plan::{Known, Scene, Verdict};
-use crate::shelf::{Found, Shelf, make_folder, seal_at};
+use crate::shelf::{Found, Shelf, make_folder, seal_text};
+use crate::trust::is_of;
 
 /// A store that others share.
 pub trait Remote {
@@ -23,6 +24,8 @@ pub trait Remote {
     fn has(&self, key: Digest) -> Result<bool>;
     /// Puts the result of `key` there, whole or not at all; how many bytes, `None` where it was there already.
     fn put(&self, from: &Shelf, key: Digest) -> Result<Option<u64>>;
+    /// Remembers which node the result of `key` is of, where the store can.
+    fn link(&self, pipeline: &str, node: &str, key: Digest) -> Result<()>;
     /// Copies the file at `name`, relative to the store and with `/`, to `target`.
     fn fetch(&self, name: &str, target: &Path) -> Result<()>;
     /// What `name` is called in messages.
@@ -61,8 +64,12 @@ pub struct Moved {
 /// # Errors
 /// A node that is not up to date, or a result that is not what was written.
 pub fn push(scene: &Scene, goals: &[usize], remote: &dyn Remote, memory: &mut Memory) -> Result<Moved> {
-    travel(scene, goals, memory, |verdict| match verdict {
-        Verdict::Fresh(_, known) => Ok(Some((known.clone(), remote.put(scene.shelf, known.key)?))),
+    travel(scene, goals, memory, |node, verdict| match verdict {
+        Verdict::Fresh(_, known) => {
+            let bytes = remote.put(scene.shelf, known.key)?;
+            remote.link(&scene.pipeline.name, node, known.key)?;
+            Ok(Some((known.clone(), bytes)))
+        }
         _ => Err(Wrong::one("not up to date; `rote run` first")),
     })
 }
@@ -73,7 +80,8 @@ pub fn push(scene: &Scene, goals: &[usize], remote: &dyn Remote, memory: &mut Me
 /// A result whose bytes are not those it was written with.
 pub fn pull(scene: &Scene, goals: &[usize], remote: &dyn Remote, memory: &mut Memory) -> Result<Moved> {
     remote.is_there()?;
-    travel(scene, goals, memory, |verdict| match verdict {
+    let _store = scene.shelf.enter()?;
+    travel(scene, goals, memory, |_, verdict| match verdict {
         Verdict::Fresh(_, known) => Ok(Some((known.clone(), None))),
         Verdict::Waits(..) => Ok(None),
         Verdict::Runs(key, _) => {
@@ -94,7 +102,7 @@ fn travel(
     scene: &Scene,
     goals: &[usize],
     memory: &mut Memory,
-    each: impl Fn(&Verdict) -> Result<Option<(Known, Option<u64>)>>,
+    each: impl Fn(&str, &Verdict) -> Result<Option<(Known, Option<u64>)>>,
 ) -> Result<Moved> {
     let wanted = scene.wanted(goals);
     let mut known: Vec<Option<Known>> = vec![None; scene.pipeline.nodes.len()];
@@ -102,7 +110,7 @@ fn travel(
     for &index in scene.pipeline.order.iter().filter(|index| wanted[**index]) {
         let name = &scene.pipeline.nodes[index].name;
         let verdict = scene.verdict(index, &known, memory)?;
-        let Some((result, size)) = each(&verdict).with_context(|| name.clone())? else { continue };
+        let Some((result, size)) = each(name, &verdict).with_context(|| name.clone())? else { continue };
         there += 1;
         if let Some(size) = size {
             (copied, bytes) = (copied + 1, bytes + size);
@@ -132,8 +140,11 @@ fn take(remote: &dyn Remote, to: &Shelf, key: Digest) -> Result<Option<u64>> {
     }
     let target = to.place(key);
     let about = || format!("copying {} to {}", remote.called(&place(key)), target.display());
-    let Attempt::Held(claim) = to.claim(key)? else {
-        bail!("{} is being made by another process; try again when it is done", target.display())
+    let claim = match to.claim(key)? {
+        Attempt::Held(claim) => claim,
+        Attempt::Busy(maker) => {
+            bail!("{} is being made ({maker}); try again when it is done", target.display())
+        }
     };
     let aside = target.with_extension("partial");
     let arrived = arrive(remote, key, &aside).and_then(|arrival| {
@@ -190,9 +201,14 @@ fn arrive(remote: &dyn Remote, key: Digest, aside: &Path) -> Result<Arrival> {
         fs::remove_file(&target).with_context(|| format!("removing {}", target.display()))?;
         Ok::<_, anyhow::Error>(read)
     };
-    ensure!(seal_at(aside, key)?.as_bytes() == beside("seal")?, "{called}: differs from its seal");
+    ensure!(
+        seal_text(aside, &key.to_string())?.as_bytes() == beside("seal")?,
+        "{called}: differs from its seal"
+    );
     let text = beside("key")?;
     ensure!(Digest::of(&text) == key, "{called}.key is not the key it is named after");
+    let asked: Key = serde_json::from_slice(&text).with_context(|| format!("{called}.key"))?;
+    ensure!(is_of(&manifest, &asked), "{called}: is not what its key asks for");
     sync_folder(aside)?;
     Ok(Arrival { bytes, key: text })
 }

@@ -7,12 +7,13 @@ use anyhow::Result;
 use crate::cli::{Run, goals, prepare};
 use crate::failure::Wrong;
 use crate::interrupt::heed_interrupts;
+use crate::limits::{Limits, memory_limit};
 use crate::part;
 use crate::pin::{self, Pins};
 use crate::plan::Scene;
 use crate::progress::{Progress, complain, print};
 use crate::state::{Report, State};
-use crate::work::{Limits, Work};
+use crate::work::Work;
 
 /// Runs what is not fresh of the goals; an exit code.
 pub fn run_pipeline(run: &Run) -> Result<u8> {
@@ -34,6 +35,8 @@ pub fn run_pipeline(run: &Run) -> Result<u8> {
         return part::make(&scene, node, asked, threads, &mut memory, &progress);
     }
     heed_interrupts();
+    // What was learnt of executables is not lost with a run that is killed; that it can't be written is told at the end.
+    let _ = memory.save();
     let scene = Scene { pipeline: &pipeline, stages: &stages, shelf: &shelf };
     enough_devices(&scene, &goals, run.devices)?;
     let pins = match &run.locked {
@@ -79,20 +82,6 @@ fn enough_devices(scene: &Scene, goals: &[usize], devices: u32) -> Result<()> {
         }
     }
     Ok(())
-}
-
-/// The limit that was asked for, in bytes, or the memory of this machine.
-fn memory_limit(asked: Option<f64>) -> Result<u64> {
-    match asked {
-        Some(gigabytes) if gigabytes > 0.0 => Ok((gigabytes * 1e9) as u64),
-        Some(_) => Err(Wrong::one("--memory is more than 0")),
-        None => {
-            let known = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
-            let line = known.lines().find_map(|line| line.strip_prefix("MemTotal:"));
-            let kilobytes = line.and_then(|line| line.split_whitespace().next()?.parse::<u64>().ok());
-            Ok(kilobytes.map_or(u64::MAX, |kilobytes| kilobytes * 1024))
-        }
-    }
 }
 
 /// One line per node, or one for all where there was nothing to do.

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, bail};
-use rote_store::{Digest, Memory, atomic_write};
+use rote_store::{Digest, Memory, read_checked, write_checked};
 use serde::{Deserialize, Serialize};
 
 use crate::failure::{Wrong, hint};
@@ -158,8 +158,8 @@ pub fn find<'a>(
         }
         let program = program(name)?;
         let code = memory.digest_file(&program)?;
-        let kept = cache.join(format!("{name}-{code}.json"));
-        let known = fs::read(&kept).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok());
+        let kept = cache.join(format!("{name}-{code}"));
+        let known = read_checked(&kept).ok().flatten().and_then(|bytes| serde_json::from_slice(&bytes).ok());
         let description: Description = match known {
             Some(description) => description,
             None => {
@@ -167,7 +167,7 @@ pub fn find<'a>(
                 let description = serde_json::from_slice(&bytes)
                     .with_context(|| format!("rote-{name} --describe: not the answer of a stage"))?;
                 // Only to be quick next time; a store that can't be written says so when it matters.
-                let _ = fs::create_dir_all(cache).map(|()| atomic_write(&kept, &bytes));
+                let _ = fs::create_dir_all(cache).map(|()| write_checked(&kept, &bytes));
                 description
             }
         };

@@ -33,7 +33,7 @@ impl State {
                 | (Wanted, Ready)
                 | (Ready, Fresh | Queued)
                 | (Queued, Fresh | Running | Failed)
-                | (Running, Done | Failed)
+                | (Running, Done | Failed | Queued)
         )
     }
 }

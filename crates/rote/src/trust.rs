@@ -12,6 +12,12 @@ pub fn mistaken(place: &Path, manifest: &Manifest, key: &Key) -> Option<String> 
     misread(manifest, key).map(|port| format!("--{port}"))
 }
 
+/// Whether what an artifact says it is made of is what `key` asks for; the executable left out, since a result may have
+/// been adopted.
+pub fn is_of(manifest: &Manifest, key: &Key) -> bool {
+    manifest.stage.name == key.stage && manifest.shard.is_none() && misread(manifest, key).is_none()
+}
+
 /// Digest of the executable that made the artifact at `place`, as it says itself.
 fn executable(place: &Path) -> Option<Digest> {
     let run = std::fs::read(place.join(Manifest::RUN_FILE)).ok()?;

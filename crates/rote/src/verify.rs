@@ -7,9 +7,9 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 use rayon::prelude::*;
-use rote_store::{Digest, Manifest, digest_file, digest_path};
+use rote_store::{Digest, Manifest, Output, digest_file, digest_path, read_checked};
 
-use crate::shelf::{Shelf, entries};
+use crate::shelf::{Link, Seal, Shelf, entries, seal_at};
 
 /// What was found.
 pub struct Verdict {
@@ -21,8 +21,9 @@ pub struct Verdict {
     pub summary: String,
 }
 
+/// What was found of a result, of a part of one, or of an artifact outside of the store.
 struct Checked {
-    key: Digest,
+    place: PathBuf,
     manifest: Option<Manifest>,
     faults: Vec<String>,
     notes: Vec<String>,
@@ -31,61 +32,59 @@ struct Checked {
     paths: BTreeMap<String, Vec<PathBuf>>,
 }
 
+/// What stands at a path outside of the store that something was made from.
+struct Source {
+    content: Option<Digest>,
+    /// Where it is an artifact: what is wrong with it.
+    faults: Vec<String>,
+}
+
 /// Verifies the whole store.
 pub fn verify(shelf: &Shelf) -> Result<Verdict> {
     let keys = shelf.keys()?;
-    let checked: Vec<Checked> = keys.par_iter().map(|key| check(shelf, *key)).collect();
+    let checked: Vec<(Digest, Checked)> =
+        keys.into_par_iter().map(|key| (key, check_result(shelf, key, shelf.place(key)))).collect();
+    let parts: Vec<(Digest, Checked)> =
+        shelf.parts()?.into_par_iter().map(|(key, place)| (key, check_result(shelf, key, place))).collect();
+    // A run that is under way may have joined some meanwhile.
+    let parts: Vec<_> = parts.into_iter().filter(|(_, part)| part.place.exists()).collect();
     let names = names(shelf)?;
     let called =
         |key: &Digest| names.get(key).cloned().unwrap_or_else(|| shelf.place(*key).display().to_string());
-    let mut contents: HashMap<Digest, Vec<Digest>> = HashMap::new();
-    for artifact in &checked {
+    let mut contents = Contents::new();
+    for (key, artifact) in &checked {
         if let Some(manifest) = &artifact.manifest {
-            contents.entry(manifest.content_id).or_default().push(artifact.key);
+            contents.entry((manifest.content_id, &manifest.stage.name)).or_default().push(*key);
         }
     }
     let parents: HashMap<Digest, BTreeSet<Digest>> =
-        checked.iter().map(|artifact| (artifact.key, parents(shelf, artifact, &contents))).collect();
+        checked.iter().map(|(key, artifact)| (*key, parents(shelf, artifact, &contents))).collect();
     let sources = sources(shelf, &checked);
 
-    let mut faults = Vec::new();
-    let mut notes = Vec::new();
-    for artifact in &checked {
+    let (mut faults, mut notes) = (own_files(shelf), Vec::new());
+    faults.extend(lost(shelf)?);
+    for (key, artifact) in &checked {
         let mut own = artifact.faults.clone();
-        let inputs = artifact.manifest.iter().flat_map(|manifest| &manifest.inputs);
-        for (flag, inputs) in inputs {
-            let paths = artifact.paths.get(flag).map_or(&[][..], Vec::as_slice);
-            for (position, input) in inputs.iter().enumerate() {
-                let path = paths.get(position);
-                let place = path.map_or_else(|| input.content_id.short(), |path| path.display().to_string());
-                let found = path.and_then(|path| sources.get(path)) == Some(&Some(input.content_id));
-                match &input.stage {
-                    Some(stage) if !found && !contents.contains_key(&input.content_id) => own.push(format!(
-                        "{}: its --{flag} ({place}, content {}, from {stage}) is nowhere",
-                        shelf.place(artifact.key).display(),
-                        input.content_id.short()
-                    )),
-                    None if !found => notes.push(format!(
-                        "{}: its --{flag} {place} is gone or has changed since",
-                        called(&artifact.key)
-                    )),
-                    _ => {}
-                }
-            }
-        }
+        check_inputs(artifact, &sources, &contents, called(key), &mut own, &mut notes);
         notes.extend(artifact.notes.iter().cloned());
         if own.is_empty() {
             continue;
         }
-        let consumers: Vec<_> = consumers(artifact.key, &parents).iter().map(called).collect();
+        let mut consumers: Vec<_> = consumers(*key, &parents).iter().map(called).collect();
+        consumers.sort();
         let used = if consumers.is_empty() { "nothing".to_string() } else { consumers.join(", ") };
         faults.extend(
-            own.into_iter()
-                .map(|fault| format!("{fault}\n  made for {}; used by {used}", called(&artifact.key))),
+            own.into_iter().map(|fault| format!("{fault}\n  made for {}; used by {used}", called(key))),
         );
     }
+    for (key, part) in &parts {
+        notes.extend(part.notes.iter().cloned());
+        let made =
+            |fault: &String| format!("{fault}\n  a part, made for {}; used by nothing yet", called(key));
+        faults.extend(part.faults.iter().map(made));
+    }
     notes.extend(leftovers(shelf)?);
-    let bytes: u64 = checked.iter().map(|artifact| artifact.bytes).sum();
+    let bytes: u64 = checked.iter().chain(&parts).map(|(_, artifact)| artifact.bytes).sum();
     let summary = format!(
         "{} artifacts, {:.1} MB read, {} sources, {} damaged",
         checked.len(),
@@ -96,16 +95,63 @@ pub fn verify(shelf: &Shelf) -> Result<Verdict> {
     Ok(Verdict { faults, notes, summary })
 }
 
-fn check(shelf: &Shelf, key: Digest) -> Checked {
-    let place = shelf.place(key);
-    let mut checked = Checked {
-        key,
-        manifest: None,
-        faults: Vec::new(),
-        notes: Vec::new(),
-        bytes: 0,
-        paths: BTreeMap::new(),
+/// Whether everything that a result, `called` so, was made of is still there as it was.
+fn check_inputs(
+    artifact: &Checked,
+    sources: &HashMap<PathBuf, Source>,
+    contents: &Contents,
+    called: String,
+    faults: &mut Vec<String>,
+    notes: &mut Vec<String>,
+) {
+    let at = artifact.place.display();
+    let inputs = artifact.manifest.iter().flat_map(|manifest| &manifest.inputs);
+    let inputs = inputs.flat_map(|(flag, inputs)| inputs.iter().enumerate().map(move |it| (flag, it)));
+    for (flag, (position, input)) in inputs {
+        let path = artifact.paths.get(flag).and_then(|paths| paths.get(position));
+        let place = path.map_or_else(|| input.content_id.short(), |path| path.display().to_string());
+        let source = path.and_then(|path| sources.get(path));
+        let damage = source.iter().flat_map(|source| &source.faults);
+        faults.extend(damage.map(|fault| format!("{at}: its --{flag} is damaged: {fault}")));
+        if source.is_some_and(|source| source.content == Some(input.content_id)) {
+            continue;
+        }
+        match &input.stage {
+            Some(stage) if contents.contains_key(&(input.content_id, stage)) => {}
+            Some(stage) => faults.push(format!(
+                "{at}: its --{flag} ({place}, content {}, from {stage}) is nowhere",
+                input.content_id.short()
+            )),
+            None => notes.push(format!("{called}: its --{flag} {place} is gone or has changed since")),
+        }
+    }
+}
+
+/// What the runner itself remembers; it is made again where it is lost.
+fn own_files(shelf: &Shelf) -> Vec<String> {
+    let described = entries(&shelf.descriptions()).unwrap_or_default();
+    // What a killed run left is told with the rest of that.
+    let own = described.into_iter().filter(|path| path.extension().is_none()).chain([shelf.digests()]);
+    let fault = |path: PathBuf| read_checked(&path).err();
+    let told = |error| format!("{error:#}\n  nothing was made of it; the next run writes it again");
+    own.filter_map(fault).map(told).collect()
+}
+
+/// Links to results that are gone.
+fn lost(shelf: &Shelf) -> Result<Vec<String>> {
+    let links = [shelf.links("view")?, shelf.links("tag")?].into_iter().flatten();
+    let lost = links.filter(|link| link.key.is_none_or(|key| !shelf.place(key).exists()));
+    let told = |link: Link| {
+        let Link { of, node, path, .. } = link;
+        format!("{}: its result is gone\n  made for {of}/{node}", path.display())
     };
+    Ok(lost.map(told).collect())
+}
+
+/// A result of `key`, or a part of it, at `place`: everything that is in it and beside it.
+fn check_result(shelf: &Shelf, key: Digest, place: PathBuf) -> Checked {
+    let mut checked = check(place);
+    let place = &checked.place;
     match shelf.key(key) {
         Ok(_) => {}
         Err(_) if !shelf.beside(key, "key").exists() => {
@@ -113,21 +159,24 @@ fn check(shelf: &Shelf, key: Digest) -> Checked {
         }
         Err(error) => checked.faults.push(format!("{error:#}")),
     }
-    let seal = shelf.beside(key, "seal");
-    match (fs::read_to_string(&seal), shelf.seal_of(key)) {
-        (_, Err(error)) => checked.faults.push(format!("{error:#}")),
-        (Ok(said), Ok(is)) if said != is => {
-            let differing = said.lines().zip(is.lines()).find(|(said, is)| said != is);
-            let name = differing.and_then(|(_, is)| is.rsplit('/').next()).unwrap_or(Manifest::FILE);
-            let path = place.join(name);
-            checked.faults.push(format!("{}: differs from its seal {}", path.display(), seal.display()));
-        }
-        (Ok(_), Ok(_)) => {}
-        (Err(_), Ok(_)) => {
+    match seal_at(place) {
+        Ok(Seal::Whole) => {}
+        Ok(Seal::Missing) => {
             checked.notes.push(format!("{}: not sealed yet, the next run does", place.display()));
         }
+        Ok(Seal::Broken(fault)) => checked.faults.push(fault),
+        Err(error) => checked.faults.push(format!("{error:#}")),
     }
-    let manifest = match Manifest::read(&place) {
+    checked
+}
+
+/// Every byte of the artifact at `place` that its manifest knows, and whether that is all there is.
+fn check(place: PathBuf) -> Checked {
+    let paths = run_paths(&place);
+    let mut checked =
+        Checked { place, manifest: None, faults: Vec::new(), notes: Vec::new(), bytes: 0, paths };
+    let place = &checked.place;
+    let manifest = match Manifest::read(place) {
         Ok(manifest) => manifest,
         Err(error) => {
             checked.faults.push(format!("{error:#}"));
@@ -162,13 +211,12 @@ fn check(shelf: &Shelf, key: Digest) -> Checked {
         }
     }
     let mut known: BTreeSet<PathBuf> = manifest.files.iter().map(|file| place.join(&file.path)).collect();
-    known.extend([place.join(Manifest::FILE), place.join(Manifest::RUN_FILE)]);
-    for path in below(&place) {
+    known.extend([Manifest::FILE, Manifest::RUN_FILE, Output::LOCK].map(|name| place.join(name)));
+    for path in below(place) {
         if !known.contains(&path) {
             checked.faults.push(format!("{}: no part of the artifact it lies in", path.display()));
         }
     }
-    checked.paths = run_paths(&place);
     checked.manifest = Some(manifest);
     checked
 }
@@ -183,15 +231,20 @@ fn run_paths(place: &Path) -> BTreeMap<String, Vec<PathBuf>> {
     serde_json::from_slice::<Run>(&run).unwrap_or_default().inputs
 }
 
-/// Keys of the artifacts an artifact was made from: by content, or by the place it read.
-fn parents(shelf: &Shelf, artifact: &Checked, contents: &HashMap<Digest, Vec<Digest>>) -> BTreeSet<Digest> {
+/// Keys of results by content and by the stage that made it.
+type Contents<'a> = HashMap<(Digest, &'a str), Vec<Digest>>;
+
+/// Keys of the results an artifact was made from: by content, or by the place it read.
+fn parents(shelf: &Shelf, artifact: &Checked, contents: &Contents) -> BTreeSet<Digest> {
     let inputs = artifact.manifest.iter().flat_map(|manifest| manifest.inputs.values().flatten());
-    let mut parents: BTreeSet<_> =
-        inputs.filter_map(|input| contents.get(&input.content_id)).flatten().copied().collect();
+    let makers = inputs.filter_map(|input| contents.get(&(input.content_id, input.stage.as_deref()?)));
+    let mut parents: BTreeSet<_> = makers.flatten().copied().collect();
     for path in artifact.paths.values().flatten() {
-        let name =
-            path.file_name().and_then(|name| name.to_str()).and_then(|name| name.parse::<Digest>().ok());
-        parents.extend(name.filter(|key| shelf.place(*key).exists()));
+        // Given by its readable link, a result is where that leads.
+        let real = path.canonicalize();
+        let key = |path: &Path| path.file_name()?.to_str()?.parse::<Digest>().ok();
+        let key = key(path).or_else(|| key(real.as_ref().ok()?));
+        parents.extend(key.filter(|key| shelf.place(*key).exists()));
     }
     parents
 }
@@ -210,20 +263,26 @@ fn consumers(key: Digest, parents: &HashMap<Digest, BTreeSet<Digest>>) -> BTreeS
     found
 }
 
-/// What stands now at every path outside of the store that an artifact was made from.
-fn sources(shelf: &Shelf, checked: &[Checked]) -> HashMap<PathBuf, Option<Digest>> {
+/// What stands now at every path outside of the store that a result was made from. An artifact's own word is not taken
+/// for what it holds.
+fn sources(shelf: &Shelf, checked: &[(Digest, Checked)]) -> HashMap<PathBuf, Source> {
     let paths: BTreeSet<&PathBuf> = checked
         .iter()
-        .flat_map(|artifact| artifact.paths.values().flatten())
+        .flat_map(|(_, artifact)| artifact.paths.values().flatten())
         .filter(|path| !path.starts_with(&shelf.root))
         .collect();
-    paths.into_par_iter().map(|path| (path.clone(), digest_path(path).ok())).collect()
+    let source = |path: &PathBuf| {
+        let is_artifact = path.join(Manifest::FILE).is_file();
+        let faults = if is_artifact { check(path.clone()).faults } else { Vec::new() };
+        Source { content: digest_path(path).ok(), faults }
+    };
+    paths.into_par_iter().map(|path| (path.clone(), source(path))).collect()
 }
 
 /// `pipeline/node` by key, from the readable links.
 fn names(shelf: &Shelf) -> Result<HashMap<Digest, String>> {
     let mut names = HashMap::new();
-    for link in shelf.links("view")? {
+    for link in [shelf.links("view")?, shelf.links("begun")?].into_iter().flatten() {
         if let Some(key) = link.key {
             let name: &mut String = names.entry(key).or_default();
             *name += &format!("{}{}/{}", if name.is_empty() { "" } else { " = " }, link.of, link.node);
@@ -234,17 +293,9 @@ fn names(shelf: &Shelf) -> Result<HashMap<Digest, String>> {
 
 /// What killed runs left; nobody reads it.
 fn leftovers(shelf: &Shelf) -> Result<Vec<String>> {
-    let mut notes = Vec::new();
-    for folder in entries(&shelf.root)? {
-        if folder.file_name().is_some_and(|name| name.len() == 2) && folder.is_dir() {
-            for path in entries(&folder)? {
-                if path.extension().is_some_and(|ending| ending == "partial" || ending == "old") {
-                    notes.push(format!("{}: left by a killed run, used by nothing", path.display()));
-                }
-            }
-        }
-    }
-    Ok(notes)
+    let left = |path: &PathBuf| path.extension().is_some_and(|ending| ending == "partial" || ending == "old");
+    let left = shelf.beside_results()?.into_iter().filter(left);
+    Ok(left.map(|path| format!("{}: left by a killed run, used by nothing", path.display())).collect())
 }
 
 /// Every file below a folder.

@@ -6,7 +6,8 @@
 //!                                             ↘ Failed
 //! ```
 //! *Wanted*: asked for, or needed by what is. *Ready*: all its inputs are made, so its key can be computed.
-//! *Fresh*: that key is in the store. A node whose input failed stays *Wanted*. [`Work::set`] makes every change.
+//! *Fresh*: that key is in the store. A node whose input failed stays *Wanted*; one that is made in parts is *Queued*
+//! again where another's failure keeps its next part from being started. [`Work::set`] makes every change.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
@@ -17,35 +18,14 @@ use rote_store::{Attempt, Digest, Key, Lock, Memory};
 
 use crate::estimate::estimate;
 use crate::interrupt::interrupted;
+use crate::limits::Limits;
 use crate::part::{self, Step};
-use crate::pin::Pins;
 use crate::plan::{Known, Scene, Verdict};
 use crate::process::{self, Event};
 use crate::progress::Progress;
-use crate::shelf::{Found, make_folder};
+use crate::shelf::{self, Found, make_folder};
 use crate::state::{Ending, Report, State};
 use crate::trust::mistaken;
-
-/// How much at once.
-pub struct Limits {
-    /// Stages side by side.
-    pub jobs: usize,
-    /// Threads of all running stages together.
-    pub threads: usize,
-    /// Bytes of memory of all running stages together, as far as earlier runs or their models tell.
-    pub memory: u64,
-    /// Go on with what does not depend on a failure.
-    pub keep_going: bool,
-    /// Tell every reason, not the first one only.
-    pub why: bool,
-    /// What has to come out.
-    pub pins: Option<Pins>,
-    /// Accelerators of all running stages together.
-    pub devices: u32,
-    /// In how many parts a stage that works request by request makes its result, one after the other; `None` leaves it to
-    /// the stage, which cuts long work.
-    pub parts: Option<usize>,
-}
 
 struct Child {
     key: Key,
@@ -185,10 +165,16 @@ impl<'a> Work<'a> {
     fn fresh(&mut self, index: usize, key: &Key, result: Known) -> Result<()> {
         let scene = self.scene;
         self.confirm(index, result.content)?;
+        let (pipeline, node) = (&scene.pipeline.name, &scene.pipeline.nodes[index].name);
         // A run that was killed right after its stage ended has not done this, nor has who pasted a command.
-        scene.shelf.record(key)?;
-        scene.shelf.seal(result.key)?;
-        scene.shelf.link(&scene.pipeline.name, &scene.pipeline.nodes[index].name, result.key)?;
+        if !scene.shelf.is_settled(pipeline, node, result.key) {
+            if !self.enter()? {
+                return Ok(());
+            }
+            scene.shelf.record(key)?;
+            scene.shelf.seal(result.key)?;
+            scene.shelf.link(pipeline, node, result.key)?;
+        }
         self.set(index, State::Fresh);
         self.known[index] = Some(result);
         Ok(())
@@ -211,8 +197,7 @@ impl<'a> Work<'a> {
                 .threads
                 .saturating_sub(self.running.values().map(|child| child.way.threads).sum());
             let slots = self.limits.jobs.saturating_sub(self.running.len());
-            let stopped = self.code != 0 && !self.limits.keep_going;
-            if stopped {
+            if self.is_stopped() {
                 return Ok(());
             }
             if free == 0 || slots == 0 {
@@ -257,6 +242,11 @@ impl<'a> Work<'a> {
         Ok(())
     }
 
+    /// Whether a failure keeps more from being started.
+    fn is_stopped(&self) -> bool {
+        self.code != 0 && !self.limits.keep_going
+    }
+
     fn memory(&self, index: usize) -> u64 {
         estimate(self.scene, &self.scene.pipeline.nodes[index]).and_then(|run| run.memory).unwrap_or(0)
     }
@@ -281,7 +271,7 @@ impl<'a> Work<'a> {
         let mut told = false;
         while self.lock.is_none() {
             make_folder(root)?;
-            match Lock::shared(&root.join("lock"))? {
+            match self.scene.shelf.try_enter()? {
                 Attempt::Held(lock) => self.lock = Some(lock),
                 Attempt::Busy(_) if interrupted() => return Ok(false),
                 Attempt::Busy(holder) => {
@@ -307,7 +297,8 @@ impl<'a> Work<'a> {
         let scene = self.scene;
         let node = &scene.pipeline.nodes[index];
         let digest = key.digest();
-        if let Found::Damaged(_) = scene.shelf.find(digest) {
+        // What is damaged, and the seal of what was lost.
+        if !matches!(scene.shelf.find(digest), Found::Whole(_)) {
             scene.shelf.remove(digest)?;
         }
         scene.shelf.record(&key)?;
@@ -321,6 +312,9 @@ impl<'a> Work<'a> {
         self.set(index, State::Running);
         self.progress.start(index, &node.name);
         let way = Way { threads, parts: self.parts(index, digest) };
+        if way.parts > 1 {
+            scene.shelf.begin(&scene.pipeline.name, &node.name, digest)?;
+        }
         let child = self.step(index, key, claim, way, sender, false)?;
         self.running.insert(index, child);
         Ok(())
@@ -334,7 +328,9 @@ impl<'a> Work<'a> {
             return 1;
         }
         let (program, arguments) = scene.command(node, &self.known, "OUT");
-        let parts = self.limits.parts.unwrap_or_else(|| part::advised(&program, &arguments));
+        let advised =
+            || part::Work::of(&program, &arguments).map_or(1, |work| usize::from(work.parts).max(1));
+        let parts = self.limits.parts.unwrap_or_else(advised);
         match part::whole(scene.shelf, key, parts) {
             _ if parts == 1 => {}
             0 => self.progress.say(&format!("{}: made in {parts} parts", node.name)),
@@ -356,11 +352,11 @@ impl<'a> Work<'a> {
         let scene = self.scene;
         let node = &scene.pipeline.nodes[index];
         let step = part::next(scene.shelf, key.digest(), way.parts);
+        part::clear(scene.shelf, key.digest(), &step)?;
         let out = step.place(scene.shelf, key.digest()).display().to_string();
         let (program, mut arguments) = scene.command(node, &self.known, &out);
-        arguments.extend(["--threads".to_string(), way.threads.to_string()]);
-        arguments.extend(["--progress".to_string(), "plain".to_string()]);
         arguments.extend(step.flags());
+        arguments.extend(["--threads", &way.threads.to_string(), "--progress", "plain"].map(str::to_string));
         if let Step::Join(parts) = &step {
             self.progress.say(&format!("{}: joined from {} parts", node.name, parts.len()));
         }
@@ -390,15 +386,28 @@ impl<'a> Work<'a> {
         let scene = self.scene;
         let name = &scene.pipeline.nodes[index].name;
         let status = status.with_context(|| format!("{name}: waiting for it"))?;
-        if let (true, Step::Part(part)) = (status.success(), &child.step) {
+        let settled = match &child.step {
+            Step::Part(part) if status.success() => Some(part::settle(scene.shelf, &child.key, *part)),
+            _ => None,
+        };
+        if let (Step::Part(part), Some(Ok(_))) = (&child.step, &settled) {
             self.progress.say(&format!("{name}: part {part} done"));
-            part::settle(scene.shelf, &child.key, *part)?;
+            if self.is_stopped() {
+                self.progress.end(index);
+                self.set(index, State::Queued);
+                child.claim.remove();
+                return Ok(());
+            }
             let next = self.step(index, child.key, child.claim, child.way, sender, true)?;
             self.running.insert(index, next);
             return Ok(());
         }
         self.progress.end(index);
-        let outcome = if status.success() { self.collected(&child.key) } else { Err(status.to_string()) };
+        let outcome = match settled {
+            Some(Err(error)) => Err(format!("{error:#}")),
+            _ if status.success() => self.collected(&child.key),
+            _ => Err(status.to_string()),
+        };
         match outcome {
             Ok(result) => {
                 scene.shelf.seal(result.key)?;
@@ -425,7 +434,7 @@ impl<'a> Work<'a> {
         // Joined, or not to be joined: parts that made this fail must not make it fail again.
         if !matches!(child.step, Step::Part(_)) {
             for (_, place) in part::of(scene.shelf, child.key.digest()) {
-                let _ = std::fs::remove_dir_all(place);
+                let _ = shelf::remove(&place);
             }
         }
         child.claim.remove();

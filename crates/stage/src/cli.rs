@@ -10,7 +10,7 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 use anyhow::{Context as _, Result, bail};
 use clap::{ArgMatches, Args, Command, FromArgMatches};
 use rote_artifact::Misfit;
-use rote_store::{InputEntry, Manifest, Output, StageEntry, digest_file, digest_path, model_place};
+use rote_store::{InputEntry, Manifest, Output, StageEntry, digest_file, digest_path, host, model_place};
 use serde::Serialize;
 use serde_json::json;
 
@@ -133,7 +133,9 @@ fn run<S: Stage>(matches: &ArgMatches, version: &'static str) -> Result<()> {
     let output = Output::begin(&place)?;
     for path in entries.values().flatten().map(|(path, _)| path) {
         if path.join(Manifest::FILE).is_file() {
-            Manifest::read(path)?.subjects.into_iter().for_each(|subject| output.add_subject(subject));
+            let manifest = Manifest::read(path)?;
+            manifest.subjects.iter().for_each(|subject| output.add_subject(subject.clone()));
+            manifest.ancestors().into_iter().for_each(|ancestor| output.add_ancestor(ancestor));
         }
     }
     if let Part::Join(shards) = &part {
@@ -164,6 +166,8 @@ fn run<S: Stage>(matches: &ArgMatches, version: &'static str) -> Result<()> {
         "threads": threads,
         "batch": common.batch,
         "host": host(),
+        "rows_per_second": output.rows().into_iter().map(|(table, rows)| (table, json!(rows as f64 / seconds)))
+            .collect::<serde_json::Map<String, serde_json::Value>>(),
         "peak_memory_bytes": peak_memory(),
         "executable": std::env::current_exe().ok().and_then(|exe| digest_file(&exe).ok()),
         "inputs": entries.iter().map(|(flag, entries)| {
@@ -212,6 +216,8 @@ fn work_line(work: Option<Work>) -> serde_json::Value {
         "parts": work.map_or(1, |work| work.parts()),
         "requests": work.map(|work| work.requests),
         "multiply_adds": work.map(|work| work.multiply_adds),
+        "core_seconds": work.map(|work| work.seconds()),
+        "disk_bytes": work.and_then(|work| work.disk),
     })
 }
 
@@ -300,11 +306,6 @@ fn spare_memory() -> u64 {
 
 fn available_threads() -> usize {
     std::thread::available_parallelism().map_or(1, usize::from)
-}
-
-fn host() -> String {
-    std::fs::read_to_string("/proc/sys/kernel/hostname")
-        .map_or_else(|_| String::new(), |h| h.trim().to_string())
 }
 
 fn peak_memory() -> Option<u64> {

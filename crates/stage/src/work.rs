@@ -11,6 +11,8 @@ pub struct Work {
     pub requests: usize,
     /// Multiply-adds of its matrix products, about.
     pub multiply_adds: f64,
+    /// Bytes of what it writes at most, about; `None` where they are few.
+    pub disk: Option<f64>,
 }
 
 impl Work {
@@ -19,6 +21,11 @@ impl Work {
     pub const PART: f64 = 5e12;
     /// Parts at most: joining reads them all.
     pub const MOST: usize = 99;
+
+    /// Seconds that one core takes, about.
+    pub fn seconds(&self) -> f64 {
+        60.0 * self.multiply_adds / Work::PART
+    }
 
     /// In how many parts it is best made: one where it is short.
     pub fn parts(&self) -> usize {
@@ -34,7 +41,8 @@ mod tests {
 
     #[test]
     fn short_work_stays_whole_and_long_work_is_cut_by_requests_at_most() {
-        let parts = |requests, parts: f64| Work { requests, multiply_adds: parts * Work::PART }.parts();
+        let parts =
+            |requests, parts: f64| Work { requests, multiply_adds: parts * Work::PART, disk: None }.parts();
         assert_eq!([parts(100, 0.0), parts(100, 0.5), parts(100, 1.9), parts(0, 9.0)], [1; 4]);
         assert_eq!((parts(100, 2.0), parts(100, 7.5), parts(3, 7.5)), (2, 7, 3));
         assert_eq!((parts(1000, 1e6), parts(1000, f64::INFINITY), parts(1000, f64::NAN)), (99, 99, 1));

@@ -7,6 +7,7 @@
 //!
 //! Deliberately absent: tables, models, stages, any look at the clock that could change a result.
 
+mod checked;
 mod digest;
 mod hub;
 mod key;
@@ -15,10 +16,11 @@ mod manifest;
 mod memory;
 mod output;
 
+pub use checked::{read_checked, write_checked};
 pub use digest::{Digest, digest_file, digest_path, files_of};
 pub use hub::{HubId, hub_caches, model_place};
 pub use key::{Change, Key, KeyInput};
-pub use lock::{Attempt, Lock};
-pub use manifest::{FileEntry, InputEntry, Manifest, StageEntry, Subject, TableEntry};
+pub use lock::{Attempt, Lock, host};
+pub use manifest::{Ancestor, FileEntry, InputEntry, Manifest, StageEntry, Subject, TableEntry};
 pub use memory::Memory;
 pub use output::{Output, atomic_write, sync_folder};

@@ -55,6 +55,19 @@ pub struct InputEntry {
     pub stage: Option<String>,
 }
 
+/// An artifact that another was made of, directly or not.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ancestor {
+    /// Its content id.
+    pub content_id: Digest,
+    /// What made it.
+    pub stage: StageEntry,
+    /// Its parameters in full.
+    pub parameters: Value,
+    /// Its own inputs by flag.
+    pub inputs: BTreeMap<String, Vec<InputEntry>>,
+}
+
 /// A model that an artifact's numbers are about.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Subject {
@@ -85,6 +98,9 @@ pub struct Manifest {
     pub parameters: Value,
     /// Inputs by flag.
     pub inputs: BTreeMap<String, Vec<InputEntry>>,
+    /// Every artifact it was made of, directly or not, by stage and content.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub lineage: Vec<Ancestor>,
     /// Models the numbers are about, its own or its inputs'.
     #[serde(default)]
     pub subjects: Vec<Subject>,
@@ -122,6 +138,13 @@ impl Manifest {
             Manifest::FORMAT
         );
         Ok(manifest)
+    }
+
+    /// It and every artifact it was made of, as what is made of it knows them.
+    pub fn ancestors(self) -> Vec<Ancestor> {
+        let Manifest { content_id, stage, parameters, inputs, mut lineage, .. } = self;
+        lineage.push(Ancestor { content_id, stage, parameters, inputs });
+        lineage
     }
 
     /// The content id that `files` and `tables` make.

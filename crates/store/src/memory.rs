@@ -9,7 +9,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use anyhow::{Context, Result};
 
 use crate::digest::digest_with;
-use crate::{Digest, atomic_write, digest_file};
+use crate::{Digest, digest_file, read_checked, write_checked};
 
 /// A file as it was when it was read: size, time of change of content and of entry, inode, device.
 type Stamp = (u64, i64, i64, u64, u64);
@@ -28,8 +28,11 @@ pub struct Memory {
 impl Memory {
     /// Reads what `file` remembers; a missing or damaged file remembers nothing.
     pub fn open(file: &Path) -> Memory {
-        let known = fs::read(file).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok());
-        Memory { file: file.to_path_buf(), known: known.unwrap_or_default(), changed: false }
+        let read = read_checked(file)
+            .and_then(|bytes| bytes.map(|bytes| Ok(serde_json::from_slice(&bytes)?)).transpose());
+        // A damaged one is written anew.
+        let changed = read.is_err();
+        Memory { file: file.to_path_buf(), known: read.ok().flatten().unwrap_or_default(), changed }
     }
 
     /// As [`crate::digest_path`], reading only files that may have changed.
@@ -63,7 +66,7 @@ impl Memory {
             return Ok(());
         }
         self.known.retain(|path, _| path.exists());
-        atomic_write(&self.file, &serde_json::to_vec(&self.known)?)?;
+        write_checked(&self.file, &serde_json::to_vec(&self.known)?)?;
         self.changed = false;
         Ok(())
     }
@@ -90,7 +93,7 @@ mod tests {
         fs::create_dir_all(folder.join("model")).unwrap();
         let file = folder.join("model/weights");
         fs::write(&file, "one").unwrap();
-        let place = folder.join("digests.json");
+        let place = folder.join("digests");
         let mut memory = Memory::open(&place);
         // Just written: right, but not remembered.
         assert_eq!(

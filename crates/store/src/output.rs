@@ -12,7 +12,7 @@ use serde_json::Value;
 
 use crate::digest_file;
 use crate::lock::{Attempt, Lock};
-use crate::manifest::{FileEntry, InputEntry, Manifest, StageEntry, Subject, TableEntry};
+use crate::manifest::{Ancestor, FileEntry, InputEntry, Manifest, StageEntry, Subject, TableEntry};
 
 /// An artifact being written into `<out>.partial`. Dropped without [`Output::finish`], it leaves nothing.
 pub struct Output {
@@ -26,12 +26,16 @@ pub struct Output {
 struct State {
     files: BTreeMap<String, Option<u64>>,
     tables: BTreeMap<String, TableEntry>,
+    lineage: Vec<Ancestor>,
     subjects: Vec<Subject>,
     shard: Option<String>,
     warnings: Vec<String>,
 }
 
 impl Output {
+    /// The lock within a folder that is being written; one who was killed at the very end leaves it in the artifact.
+    pub const LOCK: &'static str = ".lock";
+
     /// Begins an artifact at `place`. An artifact that stands there stays until the new one is whole.
     ///
     /// # Errors
@@ -59,7 +63,7 @@ impl Output {
         // What a killed run left: not known to be whole, so not used.
         for entry in fs::read_dir(&partial)? {
             let path = entry?.path();
-            if path.file_name().is_some_and(|name| name == LOCK) {
+            if path.file_name().is_some_and(|name| name == Output::LOCK) {
                 continue;
             }
             if path.is_dir() { fs::remove_dir_all(&path) } else { fs::remove_file(&path) }
@@ -93,6 +97,19 @@ impl Output {
         entry.rows += rows;
     }
 
+    /// Rows declared so far, by table.
+    pub fn rows(&self) -> BTreeMap<String, u64> {
+        self.state().tables.iter().map(|(name, table)| (name.clone(), table.rows)).collect()
+    }
+
+    /// Names an artifact it is made of, directly or not.
+    pub fn add_ancestor(&self, ancestor: Ancestor) {
+        let mut state = self.state();
+        if !state.lineage.contains(&ancestor) {
+            state.lineage.push(ancestor);
+        }
+    }
+
     /// Names a model the numbers are about.
     pub fn add_subject(&self, subject: Subject) {
         let mut state = self.state();
@@ -119,9 +136,10 @@ impl Output {
         inputs: BTreeMap<String, Vec<InputEntry>>,
         run: Value,
     ) -> Result<Manifest> {
-        let State { files, tables, mut subjects, shard, warnings } =
+        let State { files, tables, mut lineage, mut subjects, shard, warnings } =
             std::mem::take(self.state.get_mut().expect("no writer panicked"));
         subjects.sort();
+        lineage.sort_by_cached_key(|it| (it.stage.name.clone(), it.content_id, it.parameters.to_string()));
         let mut entries = Vec::with_capacity(files.len());
         for (name, rows) in files {
             let path = self.partial.join(&name);
@@ -136,6 +154,7 @@ impl Output {
             stage,
             parameters,
             inputs,
+            lineage,
             subjects,
             tables,
             files: entries,
@@ -144,9 +163,10 @@ impl Output {
         };
         write_json(&self.partial.join(Manifest::RUN_FILE), &run)?;
         write_json(&self.partial.join(Manifest::FILE), &serde_json::to_value(&manifest)?)?;
-        let _ = fs::remove_file(self.partial.join(LOCK));
         sync_folder(&self.partial)?;
+        // The lock goes along: without it, another writer of the same place would begin here.
         replace(&self.partial, &self.place)?;
+        let _ = fs::remove_file(self.place.join(Output::LOCK));
         self.lock = None;
         self.partial = PathBuf::new();
         Ok(manifest)
@@ -165,8 +185,6 @@ impl Drop for Output {
     }
 }
 
-const LOCK: &str = ".lock";
-
 /// How long a process that was killed may hold on to what it wrote, while the system takes its memory back.
 const DYING: Duration = Duration::from_secs(5);
 
@@ -174,14 +192,16 @@ const DYING: Duration = Duration::from_secs(5);
 fn take_lock(partial: &Path) -> Result<Lock> {
     let began = Instant::now();
     loop {
-        // A writer that ended meanwhile took the folder with it.
         fs::create_dir_all(partial).with_context(|| format!("making folder {}", partial.display()))?;
-        match Lock::attempt(&partial.join(LOCK))? {
-            Attempt::Held(lock) => return Ok(lock),
-            Attempt::Busy(_) if began.elapsed() < DYING => std::thread::sleep(Duration::from_millis(20)),
-            Attempt::Busy(holder) => {
+        match Lock::attempt(&partial.join(Output::LOCK)) {
+            Ok(Attempt::Held(lock)) => return Ok(lock),
+            Ok(Attempt::Busy(holder)) if began.elapsed() >= DYING => {
                 bail!("{} is being written by another process ({holder})", partial.display())
             }
+            Ok(Attempt::Busy(_)) => std::thread::sleep(Duration::from_millis(20)),
+            // A writer that ended meanwhile took the folder with it.
+            Err(_) if !partial.is_dir() && began.elapsed() < DYING => {}
+            Err(error) => return Err(error),
         }
     }
 }
@@ -192,6 +212,12 @@ fn replace(from: &Path, to: &Path) -> Result<()> {
     let mut aside = to.as_os_str().to_os_string();
     aside.push(".old");
     let aside = PathBuf::from(aside);
+    // What the runner noted of what stood there, or was lost there, does not hold for the new one.
+    let (seal, name) =
+        (to.with_added_extension("seal"), to.file_name().unwrap_or_default().to_string_lossy());
+    if fs::read_to_string(&seal).is_ok_and(|text| text.contains(&format!("  {name}/{}", Manifest::FILE))) {
+        let _ = fs::remove_file(seal);
+    }
     if to.exists() {
         let _ = fs::remove_dir_all(&aside);
         fs::rename(to, &aside).with_context(moving)?;
@@ -217,12 +243,21 @@ pub fn sync_folder(folder: &Path) -> Result<()> {
 /// Writes a small file whole or not at all.
 pub fn atomic_write(path: &Path, bytes: &[u8]) -> Result<()> {
     let writing = || format!("writing {}", path.display());
-    let mut aside = path.as_os_str().to_os_string();
-    aside.push(format!(".{}.partial", std::process::id()));
-    let aside = PathBuf::from(aside);
-    let mut file = File::create(&aside).with_context(writing)?;
+    let (aside, mut file) = new_beside(path).with_context(writing)?;
     file.write_all(bytes).and_then(|()| file.sync_all()).with_context(writing)?;
     fs::rename(&aside, path).with_context(writing)
+}
+
+/// A file that nobody else has, be it on another machine with the same number of a process.
+fn new_beside(path: &Path) -> std::io::Result<(PathBuf, File)> {
+    let mut number = std::process::id();
+    loop {
+        let aside = path.with_added_extension(format!("{number}.partial"));
+        match File::create_new(&aside) {
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => number = number.wrapping_add(1),
+            made => return Ok((aside, made?)),
+        }
+    }
 }
 
 fn write_json(path: &Path, value: &Value) -> Result<()> {
@@ -256,7 +291,7 @@ mod tests {
         let place = folder.join("result");
         let partial = folder.join("result.partial");
         fs::create_dir_all(&partial).unwrap();
-        let Attempt::Held(lock) = Lock::attempt(&partial.join(LOCK)).unwrap() else {
+        let Attempt::Held(lock) = Lock::attempt(&partial.join(Output::LOCK)).unwrap() else {
             panic!("nobody has it")
         };
         let going = std::thread::spawn(move || {

@@ -15,6 +15,7 @@ pub mod numbers;
 pub mod operations;
 pub mod optimise;
 pub mod records;
+mod room;
 
 use std::path::PathBuf;
 
@@ -160,7 +161,9 @@ impl Stage for Train {
     type Params = Params;
 
     fn run(inputs: &Inputs, params: &Params, output: &Output, context: &Surroundings) -> Result<()> {
-        let trained = train(&read(inputs)?, params, context.threads, &mut |point| context.say(&line(point)))?;
+        let texts = read(inputs)?;
+        room::check(&texts, params, context.memory)?;
+        let trained = train(&texts, params, context.threads, &mut |point| context.say(&line(point)))?;
         let summary = &trained.summary;
         context.say(&format!(
             "{} parameters, {} tokens; held-out perplexity {:.2}, unigram {:.2}",

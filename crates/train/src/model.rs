@@ -53,8 +53,8 @@ impl Shape {
     pub fn check(&self) -> Result<()> {
         let Shape { family, blocks, width, heads, .. } = *self;
         ensure!(
-            blocks > 0 && heads > 0 && self.context > 0,
-            "--blocks, --heads and --context must be at least 1"
+            blocks > 0 && width > 0 && heads > 0 && self.context > 0,
+            "--blocks, --width, --heads and --context must be at least 1"
         );
         ensure!(width % heads == 0, "--width {width} is not a multiple of --heads {heads}");
         match family {

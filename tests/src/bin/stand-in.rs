@@ -108,7 +108,7 @@ impl Stage for Capture {
     fn work(inputs: &RequestInputs, _: &ExtractParams) -> Result<Option<Work>> {
         let parts = std::env::var("STAND_IN_PARTS").ok().and_then(|parts| parts.parse::<f64>().ok());
         let requests = lines(&inputs.requests.join("request"))?.len();
-        Ok(parts.map(|parts| Work { requests, multiply_adds: parts * Work::PART }))
+        Ok(parts.map(|parts| Work { requests, multiply_adds: parts * Work::PART, disk: None }))
     }
 
     fn run(inputs: &RequestInputs, _: &ExtractParams, output: &Output, context: &Context) -> Result<()> {

@@ -93,9 +93,30 @@ fn two_runners_at_once_share_the_work() {
     let second = lab.slow();
     let (code, _, stderr) = told(second.wait_with_output().unwrap());
     assert_eq!(code, 0, "{stderr}");
-    contains(&stderr, &format!("prepare: another `rote run` makes it (process {id})\n"));
+    contains(&stderr, &format!("prepare: another `rote run` makes it (process {id} on "));
     assert_eq!(told(first.wait_with_output().unwrap()).0, 0);
     assert_eq!(lab.started(), ["extract", "prepare", "score", "score"]);
+}
+
+#[test]
+fn who_looks_or_collects_meanwhile_harms_nothing() {
+    let lab = Lab::new();
+    let mut runners = [lab.slow(), lab.slow()];
+    let mut looks = 0;
+    while runners.iter_mut().any(|runner| runner.try_wait().unwrap().is_none()) {
+        for question in [&["collect"][..], &["collect", "--delete"], &["plan", "demo.toml"], &["verify"]] {
+            let (code, _, stderr) = lab.rote(question);
+            assert!(code == 0 || question == ["collect", "--delete"], "{question:?}: {stderr}");
+            looks += 1;
+        }
+    }
+    for runner in runners {
+        let (code, _, stderr) = told(runner.wait_with_output().unwrap());
+        assert_eq!(code, 0, "{stderr}");
+    }
+    assert!(looks > 8, "{looks}");
+    assert_eq!(lab.started(), ["extract", "prepare", "score", "score"]);
+    assert_eq!(lab.rote(&["verify"]), (0, lab.rote(&["verify"]).1, String::new()));
 }
 
 #[test]

@@ -31,6 +31,8 @@ fn collect_removes_what_nothing_needs_and_only_when_told() {
     contains(&told, "5 results needed; ");
     contains(&told, "to remove; `--delete` does\n");
     assert_eq!(walk(&lab.path("data/store")), before);
+    // It may be another's who is about to put it in its place.
+    assert_eq!(fs::read_to_string(place.with_extension("key.123.partial")).unwrap(), "{");
 
     let (code, told, stderr) = lab.rote(&["collect", "--delete"]);
     assert_eq!(code, 0, "{stderr}");
@@ -62,6 +64,7 @@ fn inputs_of_what_is_needed_are_needed() {
     let (_, told, _) = lab.rote(&["collect", "demo.toml", "--delete"]);
     contains(&told, "data/store/view/demo/report  0.0 MB  link of no node that counts\n");
     contains(&told, "report, needed by nothing\n");
+    contains(&told, "data/store/log/demo/report.log  0.0 MB  log of no node that counts\n");
     contains(&told, "4 results needed; ");
     assert_eq!(artifacts(&lab), 4);
     assert_eq!(lab.rote(&["verify"]).0, 0);
@@ -74,7 +77,7 @@ fn collect_touches_nothing_that_is_being_made() {
     crate::lab::eventually("a stage", || lab.path("trace").exists().then_some(()));
     let (code, _, stderr) = lab.rote(&["collect", "--delete"]);
     assert_eq!(code, 1);
-    contains(&stderr, &format!("a run is under way in data/store (process {})", runner.id()));
+    contains(&stderr, &format!("a run is under way in data/store (process {} on ", runner.id()));
     contains(&lab.rote(&["collect"]).1, "0 results needed; 0 things");
     assert!(runner.wait().unwrap().success());
     // A command pasted from the plan holds what it writes.
@@ -189,6 +192,14 @@ fn diff_goes_down_to_the_cause() {
     contains(&told, "inputs.requests: ");
     contains(&told, "  requests:   requests: params.prefix: 5 → 3\n");
     contains(&lab.rote(&["diff", "first", "demo"]).1, "prepare:\ncontent: ");
+    // Of two whole runs, also what one of them has not.
+    lab.pipeline(&PIPELINE.replace("[all]", "[every]").replace("all=all.score", "all=every.score"));
+    fs::rename(lab.path("demo.toml"), lab.path("other.toml")).unwrap();
+    assert_eq!(lab.rote(&["run", "other.toml"]).0, 0);
+    assert_eq!(
+        lab.rote(&["diff", "first", "other"]).1,
+        "all: in the first only\nevery: in the second only\n"
+    );
     let content = lab.contents()["score"].to_string();
     assert_eq!(lab.rote(&["diff", &content[..10], "demo/score"]).1, "no difference\n");
     let (code, _, stderr) = lab.rote(&["diff", "demo/scor", "demo/score"]);
@@ -240,6 +251,9 @@ fn a_shared_store_is_pushed_to_and_pulled_from_by_digest() {
     );
     assert_eq!(lab.rote(&["verify", "--store", "shared"]).0, 0);
 
+    // Who collects there keeps what was pushed.
+    contains(&lab.rote(&["collect", "--store", "shared", "--delete"]).1, "5 results needed; 0 things");
+
     // On another machine: nothing has to run.
     fs::rename(lab.path("data/store"), lab.path("kept")).unwrap();
     lab.started();
@@ -268,6 +282,21 @@ fn a_shared_store_is_pushed_to_and_pulled_from_by_digest() {
         fs::write(there.join(file), bytes).unwrap();
     }
     assert_eq!(lab.rote(&["pull", "demo.toml", "--remote", "shared"]).0, 0);
+    // Nor does a whole result that is another's.
+    let key = |node: &str| {
+        let place = lab.path("data/store/view/demo").join(node).canonicalize().unwrap();
+        place.file_name().unwrap().to_str().unwrap().to_string()
+    };
+    let (report, score) = (key("report"), key("score"));
+    let [from, to] = [&report, &score].map(|key| lab.path("shared").join(&key[..2]).join(key));
+    fs::remove_dir_all(&to).unwrap();
+    fs::rename(&from, &to).unwrap();
+    let seal = fs::read_to_string(from.with_extension("seal")).unwrap();
+    fs::write(to.with_extension("seal"), seal.replace(&report, &score)).unwrap();
+    fs::remove_dir_all(lab.path("data/store")).unwrap();
+    let (code, _, stderr) = lab.rote(&["pull", "demo.toml", "--remote", "shared"]);
+    assert_eq!(code, 1, "{stderr}");
+    contains(&stderr, "is not what its key asks for");
     contains(&lab.rote(&["pull", "demo.toml", "--remote", "nowhere"]).2, "nowhere: no such store");
     let (code, _, stderr) = lab.rote(&["pull", "demo.toml", "--remote", "gs://a/b"]);
     assert_eq!(

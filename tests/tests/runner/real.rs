@@ -10,7 +10,7 @@ use std::process::{Command, Stdio};
 use std::sync::OnceLock;
 use std::time::{Duration, Instant, SystemTime};
 
-use rote_store::{Digest, Manifest};
+use rote_store::{Digest, Manifest, digest_path};
 use tempfile::TempDir;
 
 use crate::lab::{children, contains, kill, told, walk};
@@ -425,6 +425,44 @@ fn a_lost_file_is_made_again_as_it_was() {
         contains(&stderr, "1 of 7 nodes ran");
         assert_eq!(lab.contents("data/store"), *expected());
     }
+}
+
+#[test]
+fn a_difference_goes_down_to_the_numbers() {
+    let lab = Lab::new();
+    assert_eq!(lab.run().0, 0);
+    assert_eq!(lab.rote(&["lock", "real.toml", "--out", "first.lock"]).0, 0);
+    fs::write(lab.path("real.toml"), PIPELINE.replace("resamples = 200", "resamples = 300")).unwrap();
+    assert_eq!(lab.run().0, 0);
+    let (code, told, stderr) = lab.rote(&["diff", "first/score", "real/score"]);
+    assert_eq!(code, 0, "{stderr}");
+    contains(&told, "params.resamples: 200 → 300\nsummary: ");
+    // More resamples move ends of intervals, and no value.
+    let rows: Vec<_> = told.lines().filter(|line| line.starts_with("summary: mem")).collect();
+    assert!(rows.iter().any(|row| row.contains(": ci_low ")), "{told}");
+    assert!(!rows.is_empty() && rows.iter().all(|row| !row.contains(": value ")), "{told}");
+    contains(&told, " rows differ\n");
+}
+
+#[test]
+fn the_report_follows_its_numbers_to_files() {
+    let lab = Lab::new();
+    assert_eq!(lab.run().0, 0);
+    let page = fs::read_to_string(lab.path("data/store/view/real/report/page.html")).unwrap();
+    let (_, sources) = page.split_once("<h2 id=\"sources\">").unwrap();
+    for (node, content) in lab.contents("data/store") {
+        // Nothing that is printed was made of the activations.
+        let shown = sources.contains(&format!("<dd><code>{content}</code></dd>"));
+        assert_eq!(shown, !["capture", "report"].contains(&node.as_str()), "{node}");
+    }
+    contains(sources, "<dt>made by prepare 0.1.0</dt>");
+    contains(sources, "suffix = 8");
+    for file in ["model", "records.jsonl"] {
+        contains(sources, &digest_path(&lab.path(file)).unwrap().to_string());
+    }
+    let score = Manifest::read(&lab.path("data/store/view/real/score")).unwrap();
+    let stages: Vec<_> = score.lineage.iter().map(|ancestor| ancestor.stage.name.as_str()).collect();
+    assert_eq!(stages, ["extract", "intervene", "prepare"]);
 }
 
 /// Another tool's estimate of a capture's disk left out how wide the activations are; what is told here is what lies

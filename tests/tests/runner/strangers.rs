@@ -33,6 +33,15 @@ fn nothing_outside_is_read() {
             contains(&stderr, &format!("[prepare] sequences: `{place}` {refused}"));
         }
     }
+    // Nor by way of a folder that is inside itself, however deep, in however many circles.
+    fs::create_dir_all(lab.path("texts/more")).unwrap();
+    fs::write(lab.path("texts/a.txt"), "a text\n").unwrap();
+    ["one", "two"].iter().for_each(|name| symlink("..", lab.path("texts/more").join(name)).unwrap());
+    symlink(secret, lab.path("texts/more/secret.txt")).unwrap();
+    fs::write(lab.path("real.toml"), PIPELINE.replace("\"records.jsonl\"", "\"texts\"")).unwrap();
+    let (code, _, stderr) = lab.rote(&["run", "real.toml"]);
+    assert_eq!(code, 2, "{stderr}");
+    contains(&stderr, &format!("[prepare] sequences: `texts/more/secret.txt` leads to what {refused}"));
     assert!(!lab.path("data/store/view").exists());
     // What was permitted is read, by its own name or through a link.
     for place in [secret, "innocent.jsonl"] {
@@ -42,6 +51,33 @@ fn nothing_outside_is_read() {
         let (code, _, stderr) = lab.rote(&["run", "real.toml", "prepare", "--allow", allow]);
         assert_eq!(code, 0, "{stderr}");
     }
+}
+
+#[test]
+fn no_name_and_no_value_is_run_by_an_engine() {
+    let lab = crate::lab::Lab::new();
+    let engines = ["make", "snakemake"];
+    for name in ["a;touch b.txt", "a|b.txt", "a{b}.txt", "a&b.txt", "a\\b.txt"] {
+        fs::write(lab.path(name), "text\n").unwrap();
+        lab.pipeline(&format!("[prepare]\nsequences = '{name}'\n"));
+        for engine in engines {
+            let (code, _, stderr) = lab.rote(&["export", engine, "demo.toml"]);
+            assert_eq!(
+                (code, stderr.contains("no file of that name can stand in a rule")),
+                (2, true),
+                "{stderr}"
+            );
+        }
+    }
+    lab.pipeline(
+        "[prepare]\nsequences = \"text.txt\"\n[score]\nrequests = \"prepare\"\nletter = [\"a\\nb\"]\n",
+    );
+    for engine in engines {
+        contains(&lab.rote(&["export", engine, "demo.toml"]).1, " --letter 'a b' --out OUT\n");
+    }
+    // Nor does a name do anything to a terminal.
+    lab.pipeline("[prepare]\nsequences = \"text.txt\"\n\"\\u001b[2J\" = 1\n");
+    contains(&lab.run().2, "[prepare] \u{fffd}[2J: no such key of rote-prepare");
 }
 
 #[test]

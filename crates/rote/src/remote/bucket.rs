@@ -177,10 +177,18 @@ impl Remote for Bucket {
             &format!("{source}/{}", Manifest::RUN_FILE),
             read(&folder.join(Manifest::RUN_FILE))?,
         )?;
-        self.write(&format!("{source}.seal"), crate::shelf::seal_of(&text, &run, key).into_bytes())?;
+        self.write(
+            &format!("{source}.seal"),
+            crate::shelf::seal_of(&text, &run, &key.to_string()).into_bytes(),
+        )?;
         self.write(&format!("{source}.key"), read(&from.beside(key, "key"))?)?;
         self.write(&format!("{source}/{}", Manifest::FILE), text)?;
         Ok(Some(bytes))
+    }
+
+    fn link(&self, _pipeline: &str, _node: &str, _key: Digest) -> Result<()> {
+        // A bucket has no links, and nobody collects from it.
+        Ok(())
     }
 
     fn fetch(&self, name: &str, target: &Path) -> Result<()> {

@@ -24,7 +24,12 @@ impl Remote for Folder {
     }
 
     fn put(&self, from: &Shelf, key: Digest) -> Result<Option<u64>> {
+        let _store = self.0.enter()?;
         take(&Folder(Shelf { root: from.root.clone() }), &self.0, key)
+    }
+
+    fn link(&self, pipeline: &str, node: &str, key: Digest) -> Result<()> {
+        self.0.link(pipeline, node, key)
     }
 
     fn fetch(&self, name: &str, target: &Path) -> Result<()> {
