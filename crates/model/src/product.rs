@@ -309,6 +309,7 @@ mod tests {
                 let truth: f64 =
                     (0..k).map(|i| f64::from(x[row * k + i]) * f64::from(weights[column * k + i])).sum();
                 assert!((f64::from(y[row * n + column]) - truth).abs() < 1e-4);
+                assert!((weight.dot_f64(column, &x[row * k..(row + 1) * k]) - truth).abs() < 1e-12);
             }
         }
     }

@@ -9,9 +9,13 @@ use crate::kernels::{Vectors, vectors};
 /// How many sums are added up together, and how many elements of each stay in registers meanwhile.
 #[derive(Clone, Copy, PartialEq)]
 pub(crate) enum Abreast {
+    /// 8 sums of 32 elements, then 4; then, as with all, one alone of 64.
     Eight,
+    /// 8 sums of 16 elements.
     EightNarrow,
+    /// 6 sums of 16 elements, then 3.
     Six,
+    /// 3 sums of 16 elements.
     Three,
 }
 
