@@ -3,7 +3,7 @@
 //! A batch is a list of rows of any lengths, their tokens packed one after another: nothing is padded, and
 //! nothing a row computes depends on its neighbours (see `kernels.rs`). A row carries its own intervention.
 //! So a batch is cut into groups of rows, each small enough to stay near its processor, and each thread takes
-//! groups through the blocks on its own.
+//! groups through the blocks on its own (`groups.rs`).
 
 use std::ops::Range;
 use std::sync::Mutex;
@@ -12,17 +12,13 @@ use anyhow::{Result, ensure};
 use rayon::prelude::*;
 use rote_plan::{BlockChange, Hook, MlpChange};
 
+use crate::groups::{Group, groups, share, split};
 use crate::kernels::{Threads, add, for_rows, for_rows2};
 use crate::mlp::{activate, activate_gated};
 use crate::norm::normalise;
 use crate::product::product;
 use crate::rotary::Turns;
 use crate::{Linear, MlpKind, Norm, NormPlace, Positions, Real, Residual, Spec, State, Tap, Weights};
-
-/// Tokens of a group: its activations fit the caches, and the weights are read seldom enough.
-const GROUP: usize = 512;
-/// Tokens below which a group is not worth a thread of its own.
-const SMALL_GROUP: usize = 32;
 
 /// A decoder: its axes and its weights. No interior state.
 #[derive(Clone, Debug)]
@@ -147,24 +143,38 @@ impl<T: Real> Model<T> {
             Positions::Rotary(rotary) => Some(Turns::kept(turns, rotary, end)),
             Positions::Learned { .. } => None,
         };
-        let groups = groups(count);
-        if self.is_tapped(&blocks, tap) || groups < rayon::current_num_threads() || rows.len() == 1 {
-            let work = &mut take(buffers);
-            let mut way = Way { turns, threads: Threads::All, work, tap };
-            self.blocks(blocks.clone(), x, rows, &mut way)?;
-            put(buffers, std::mem::take(way.work));
+        let count_threads = rayon::current_num_threads();
+        let groups = groups(count, count_threads);
+        let (together, apart) = if self.is_tapped(&blocks, tap) || groups < count_threads {
+            (vec![(x, &mut *rows)], Vec::new())
         } else {
-            split(x, d, rows, groups).into_par_iter().with_max_len(1).try_for_each(|(x, rows)| {
-                let work = &mut take(buffers);
-                let mut way = Way { turns, threads: Threads::One, work, tap: &mut crate::NoTap };
-                self.blocks(blocks.clone(), x, rows, &mut way)?;
-                put(buffers, std::mem::take(way.work));
-                anyhow::Ok(())
-            })?;
+            share(split(x, d, rows, groups), count_threads, |(x, _)| x.len())
+        };
+        for (x, rows) in together {
+            self.group(blocks.clone(), (x, rows), turns, Threads::All, buffers, tap)?;
         }
+        apart.into_iter().par_bridge().try_for_each(|group| {
+            self.group(blocks.clone(), group, turns, Threads::One, buffers, &mut crate::NoTap)
+        })?;
         if blocks.end == self.spec.n_blocks {
             rows.iter_mut().for_each(|row| row.state.own.len += row.new);
         }
+        Ok(())
+    }
+
+    fn group(
+        &self,
+        blocks: Range<usize>,
+        (x, rows): Group<'_, '_, T>,
+        turns: Option<&Turns<T>>,
+        threads: Threads,
+        buffers: &Mutex<Vec<Buffers<T>>>,
+        tap: &mut dyn Tap<T>,
+    ) -> Result<()> {
+        let work = &mut take(buffers);
+        let mut way = Way { turns, threads, work, tap };
+        self.blocks(blocks, x, rows, &mut way)?;
+        put(buffers, std::mem::take(way.work));
         Ok(())
     }
 
@@ -370,39 +380,6 @@ pub(crate) fn add_bias<T: Real>(out: &mut [T], linear: &Linear<T>, threads: Thre
     if let Some(bias) = &linear.bias {
         for_rows(out, linear.n_out(), threads, |_, row| add(row, bias));
     }
-}
-
-/// Groups that `count` tokens are cut into: as many for each thread.
-fn groups(count: usize) -> usize {
-    let threads = rayon::current_num_threads();
-    let most = (count / SMALL_GROUP).max(1);
-    count.div_ceil(GROUP).next_multiple_of(threads).min(most)
-}
-
-/// States and rows in at most `groups` groups of about as many tokens.
-fn split<'a, 'b, T: Real>(
-    mut x: &'a mut [T],
-    d: usize,
-    mut rows: &'a mut [Row<'b, T>],
-    groups: usize,
-) -> Vec<(&'a mut [T], &'a mut [Row<'b, T>])> {
-    let total = x.len() / d;
-    let mut parts = Vec::with_capacity(groups);
-    let mut done = 0;
-    while !rows.is_empty() {
-        let goal = ((parts.len() + 1) * total).div_ceil(groups);
-        let (mut count, mut tokens) = (0, 0);
-        while count < rows.len() && (count == 0 || done + tokens + rows[count].new / 2 < goal) {
-            tokens += rows[count].new;
-            count += 1;
-        }
-        done += tokens;
-        let (some, rest) = std::mem::take(&mut rows).split_at_mut(count);
-        let (states, rest_x) = std::mem::take(&mut x).split_at_mut(tokens * d);
-        parts.push((states, some));
-        (rows, x) = (rest, rest_x);
-    }
-    parts
 }
 
 fn take<T: Real>(buffers: &Mutex<Vec<Buffers<T>>>) -> Buffers<T> {

@@ -9,6 +9,7 @@ mod checkpoint;
 mod families;
 mod forward;
 mod gguf;
+mod groups;
 mod kernels;
 mod load;
 mod mlp;
