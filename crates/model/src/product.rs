@@ -6,7 +6,8 @@
 //! whatever the number of rows or threads.
 //!
 //! It copies a weight matrix into panels for every product, which costs a third of the time where rows are few. Here
-//! the weights lie in panels from the start, and it reads them where they are.
+//! the weights lie in panels from the start, and it reads them where they are; of 512-bit kernels these are the very
+//! panels that it would copy them into.
 
 use std::ops::Range;
 
@@ -14,16 +15,29 @@ use gemm::Parallelism;
 use rayon::prelude::*;
 
 use crate::kernels::{LANES, Threads, wide_fn};
+#[cfg(target_arch = "x86_64")]
+use crate::kernels::{Vectors, vectors};
 use crate::{Matrix, Real};
 
 /// Longest stretch of the inner index that one product adds up.
 const DEPTH: usize = 512;
-/// Outputs of a panel: a multiple of what gemm's kernels take at a time (64 and 24 in f32, 32 and 12 in f64).
-const PANEL: usize = 192;
+/// Rows up to which gemm can be told to leave panels where they are.
+const MANY_ROWS: usize = 1536;
 /// Rows that are worth a thread.
 const FEW_ROWS: usize = 32;
 
-/// A weight matrix `[rows, cols]` (`[out, in]`), laid out for [`product`]: panel after panel of 192 rows, each column
+/// Outputs of a panel: what gemm's kernels take at a time (64 in f32 and twice 32 in f64), or where vectors are
+/// narrower, a multiple of it (24 and 12).
+fn panel_rows() -> usize {
+    #[cfg(target_arch = "x86_64")]
+    if let Vectors::Bits512 = vectors() {
+        gemm::set_lhs_packing_threshold_single_thread(MANY_ROWS / 6);
+        return 64;
+    }
+    192
+}
+
+/// A weight matrix `[rows, cols]` (`[out, in]`), laid out for [`product`]: panel after panel of some rows, each column
 /// after column. The last is filled up with zeros to whole vectors.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Panels<T> {
@@ -31,6 +45,8 @@ pub struct Panels<T> {
     pub rows: usize,
     /// Inputs.
     pub cols: usize,
+    /// Rows of a panel.
+    high: usize,
     data: Vec<T>,
 }
 
@@ -43,23 +59,24 @@ impl<T: Real> Panels<T> {
 
     /// Row after row as `row` gives them.
     pub fn from_rows<'a>(rows: usize, cols: usize, row: impl Fn(usize) -> &'a [T] + Sync) -> Self {
-        let stride = |panel: usize| (rows - panel * PANEL).min(PANEL).next_multiple_of(LANES);
-        let last = rows.div_ceil(PANEL).saturating_sub(1);
-        let mut data = vec![T::ZERO; (last * PANEL + stride(last)) * cols];
-        data.par_chunks_mut((PANEL * cols).max(1)).enumerate().for_each(|(panel, out)| {
-            let from = panel * PANEL;
-            let inside: Vec<_> = (from..rows.min(from + PANEL)).map(&row).collect();
+        let high = panel_rows();
+        let stride = |panel: usize| (rows - panel * high).min(high).next_multiple_of(LANES);
+        let last = rows.div_ceil(high).saturating_sub(1);
+        let mut data = vec![T::ZERO; (last * high + stride(last)) * cols];
+        data.par_chunks_mut((high * cols).max(1)).enumerate().for_each(|(panel, out)| {
+            let from = panel * high;
+            let inside: Vec<_> = (from..rows.min(from + high)).map(&row).collect();
             for (col, out) in out.chunks_exact_mut(stride(panel)).enumerate() {
                 out.iter_mut().zip(&inside).for_each(|(value, row)| *value = row[col]);
             }
         });
-        Panels { rows, cols, data }
+        Panels { rows, cols, high, data }
     }
 
     /// One row.
     pub fn row(&self, row: usize) -> Vec<T> {
-        let (panel, stride) = self.panel(row / PANEL);
-        panel[row % PANEL..].iter().step_by(stride).copied().collect()
+        let (panel, stride) = self.panel(row / self.high);
+        panel[row % self.high..].iter().step_by(stride).copied().collect()
     }
 
     /// Row by row.
@@ -77,21 +94,21 @@ impl<T: Real> Panels<T> {
     /// The product of one row and `x`, with the bits that [`product`] gives it where the processor multiplies and adds
     /// in one step.
     pub(crate) fn dot(&self, row: usize, x: &[T]) -> T {
-        let (panel, stride) = self.panel(row / PANEL);
-        element(x, &panel[row % PANEL..], stride)
+        let (panel, stride) = self.panel(row / self.high);
+        element(x, &panel[row % self.high..], stride)
     }
 
     /// The product of one row and `x`, added up in f64.
     pub(crate) fn dot_f64(&self, row: usize, x: &[T]) -> f64 {
-        let (panel, stride) = self.panel(row / PANEL);
-        let weights = panel[row % PANEL..].iter().step_by(stride);
+        let (panel, stride) = self.panel(row / self.high);
+        let weights = panel[row % self.high..].iter().step_by(stride);
         weights.zip(x).map(|(weight, x)| weight.f64() * x.f64()).sum()
     }
 
     /// Values of a panel and the distance from one column to the next.
     fn panel(&self, panel: usize) -> (&[T], usize) {
-        let from = panel * PANEL;
-        let stride = (self.rows - from).min(PANEL).next_multiple_of(LANES);
+        let from = panel * self.high;
+        let stride = (self.rows - from).min(self.high).next_multiple_of(LANES);
         (&self.data[from * self.cols..(from + stride) * self.cols], stride)
     }
 }
@@ -158,12 +175,13 @@ fn whole<T: Real>(
     out: Range<usize>,
     threads: Threads,
 ) {
-    let panels = out.start / PANEL..out.end.div_ceil(PANEL);
+    let high = weight.high;
+    let panels = out.start / high..out.end.div_ceil(high);
     let y = Shared(y.as_mut_ptr());
     let piece = |panel: usize, rows: Range<usize>| {
         let (values, stride) = weight.panel(panel);
-        let from = out.start.max(panel * PANEL);
-        let until = out.end.min((panel + 1) * PANEL);
+        let from = out.start.max(panel * high);
+        let until = out.end.min((panel + 1) * high);
         let y = &y;
         // SAFETY: `y` is [m, n] at its stride and `x` [m, k] at its strides by the callers' checks, `rows` are below m;
         // the panel holds its rows at `stride`; pieces write to different places of `y`.
@@ -173,21 +191,22 @@ fn whole<T: Real>(
                 y_stride,
                 (until - from, rows.len(), weight.cols),
                 (x.0.as_ptr().add(rows.start * x.1), x.1, x.2),
-                (values.as_ptr().add(from - panel * PANEL), stride),
+                (values.as_ptr().add(from - panel * high), stride),
             );
         }
     };
+    let wanted = match threads {
+        Threads::One => 1,
+        Threads::All => (2 * rayon::current_num_threads()).div_ceil(panels.len()).min(m / FEW_ROWS),
+    };
+    let cuts = wanted.max(m.div_ceil(MANY_ROWS));
+    let one = |index: usize| {
+        let cut = index % cuts;
+        piece(panels.start + index / cuts, cut * m / cuts..(cut + 1) * m / cuts);
+    };
     match threads {
-        Threads::One => panels.for_each(|panel| piece(panel, 0..m)),
-        Threads::All => {
-            let wanted = (2 * rayon::current_num_threads()).div_ceil(panels.len());
-            let cuts = wanted.min(m / FEW_ROWS).max(1);
-            let first = panels.start;
-            (0..panels.len() * cuts).into_par_iter().with_max_len(1).for_each(|index| {
-                let cut = index % cuts;
-                piece(first + index / cuts, cut * m / cuts..(cut + 1) * m / cuts);
-            });
-        }
+        Threads::One => (0..panels.len() * cuts).for_each(one),
+        Threads::All => (0..panels.len() * cuts).into_par_iter().with_max_len(1).for_each(one),
     }
 }
 
