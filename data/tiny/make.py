@@ -6,8 +6,11 @@ Every case is a random model of one family in one of the ways in which such mode
 holds two sequences (`tokens` [2, T]) and, in float32,
 
 - `hf/logits`, `hf/<intervention>/logits` [2, T, V]: transformers, eager attention, float32
-- `hf/blocks.<i>.resid_pre|attn_out|mlp_out` [2, T, d]: read by hooks on its modules, no intervention
+- `hf/blocks.<i>.resid_pre|attn_out|mlp_out` [2, T, d], `hf/blocks.<i>.z` [2, T, heads * d_head]: read by hooks on
+  its modules, no intervention
 - `exact/…/logits`: the same from reference.py, computed in float64
+
+Means are those over the tokens of both sequences, without intervention.
 
 The script ends with an error where the two differ by 1e-4 or more. Random weights are wider than a trainer's would be,
 gains and biases too, so that a mistake in any of them shows.
@@ -15,6 +18,7 @@ gains and biases too, so that a mistake in any of them shows.
 
 import json
 import shutil
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import gguf
@@ -28,7 +32,16 @@ from reference import Model
 
 HERE = Path(__file__).parent
 T, VOCAB = 16, 64
-INTERVENTIONS = ("attn.identity@1", "attn.identity@all", "attn.zero@0", "mlp.zero@1", "attn.identity@1:h1")
+INTERVENTIONS = (
+    "attn.identity@1",
+    "attn.identity@all",
+    "attn.zero@0",
+    "mlp.zero@1",
+    "attn.identity@1:h1",
+    "attn.zero@1:h0",
+    "attn.mean@1",
+    "attn.mean@1:h1",
+)
 TOKENS = dict(bos_token_id=1, eos_token_id=2)
 
 
@@ -61,17 +74,37 @@ def modules(model):
     ]
 
 
-def parse(text, n_blocks, n_heads):
-    """({block: heads}, blocks of attn.zero, blocks of mlp.zero)"""
+@dataclass
+class Change:
+    """What an intervention does, block by block."""
+
+    #: Heads whose attention weights are the identity.
+    identity: dict = field(default_factory=dict)
+    #: {head: row in the place of its weighted values}
+    heads: dict = field(default_factory=dict)
+    #: Row in the place of the attention module's output.
+    attn: dict = field(default_factory=dict)
+    mlp_zero: tuple = ()
+
+
+def parse(text, n_heads, plain):
+    """`plain`: what the blocks showed without intervention, [(input, attn_out, mlp_out, z)]."""
     if text is None:
-        return {}, (), ()
+        return Change()
     name, place = text.split("@")
     block, _, head = place.partition(":h")
-    blocks = range(n_blocks) if block == "all" else [int(block)]
+    blocks = range(len(plain)) if block == "all" else [int(block)]
     heads = [int(head)] if head else range(n_heads)
     if name == "attn.identity":
-        return {b: list(heads) for b in blocks}, (), ()
-    return {}, blocks if name == "attn.zero" else (), blocks if name == "mlp.zero" else ()
+        return Change(identity={b: list(heads) for b in blocks})
+    if name == "mlp.zero":
+        return Change(mlp_zero=tuple(blocks))
+    share = 1 if name == "attn.mean" else 0
+    mean = lambda values: share * values.reshape(-1, values.shape[-1]).mean(0)
+    if not head:
+        return Change(attn={b: mean(plain[b][1]) for b in blocks})
+    rows = {b: mean(plain[b][3]).reshape(n_heads, -1) for b in blocks}
+    return Change(heads={b: {h: rows[b][h] for h in heads} for b in blocks})
 
 
 def eager(model, identity):
@@ -99,12 +132,18 @@ def eager(model, identity):
     return lambda: setattr(owner, name, original)
 
 
-def run(model, tokens, intervention=None):
-    """Logits and, per block, (input, attention's output, mlp's output) as transformers computes them."""
+def projection(attn):
+    """The linear layer after the heads."""
+    names = ("dense", "out_proj", "o_proj", "c_proj")
+    (found,) = (module for name, module in attn.named_modules() if name.split(".")[-1] in names)
+    return found
+
+
+def run(model, tokens, change):
+    """Logits and, per block, (input, attention's output, mlp's output, z) as transformers computes them."""
     blocks = modules(model)
     n_heads = getattr(model.config, "num_attention_heads")
-    identity, attn_zero, mlp_zero = parse(intervention, len(blocks), n_heads)
-    seen, handles = [[None] * 3 for _ in blocks], []
+    seen, handles = [[None] * 4 for _ in blocks], []
     for i, (block, attn, mlp) in enumerate(blocks):
 
         def before(module, args, kwargs, i=i):
@@ -112,19 +151,29 @@ def run(model, tokens, intervention=None):
 
         def after_attn(module, args, out, i=i):
             first = out[0] if isinstance(out, tuple) else out
-            first = torch.zeros_like(first) if i in attn_zero else first
+            if i in change.attn:
+                first = torch.as_tensor(change.attn[i], dtype=first.dtype).expand_as(first)
             seen[i][1] = first.clone()
             return (first, *out[1:]) if isinstance(out, tuple) else first
 
         def after_mlp(module, args, out, i=i):
-            out = torch.zeros_like(out) if i in mlp_zero else out
+            out = torch.zeros_like(out) if i in change.mlp_zero else out
             seen[i][2] = out.reshape(*tokens.shape, -1).clone()
             return out
 
+        def before_projection(module, args, i=i):
+            z = args[0].clone()
+            by_head = z.view(*tokens.shape, n_heads, -1)
+            for head, row in change.heads.get(i, {}).items():
+                by_head[:, :, head] = torch.as_tensor(row, dtype=z.dtype)
+            seen[i][3] = z.clone()
+            return (z, *args[1:])
+
         handles.append(block.register_forward_pre_hook(before, with_kwargs=True))
+        handles.append(projection(attn).register_forward_pre_hook(before_projection))
         handles.append(attn.register_forward_hook(after_attn))
         handles.append(mlp.register_forward_hook(after_mlp))
-    restore = eager(model, identity)
+    restore = eager(model, change.identity)
     with torch.no_grad():
         logits = model(tokens, use_cache=False).logits
     restore()
@@ -138,25 +187,28 @@ def expect(folder, model, exact):
     generator = torch.Generator().manual_seed(len(folder.name))
     tokens = torch.randint(0, VOCAB, (2, T), generator=generator)
     out, worst = {"tokens": tokens.to(torch.int32)}, 0.0
+    n_heads = model.config.num_attention_heads
+    theirs, mine = None, None
     for intervention in (None, *INTERVENTIONS):
-        logits, seen = run(model, tokens, intervention)
-        identity, attn_zero, mlp_zero = parse(intervention, len(seen), model.config.num_attention_heads)
+        logits, seen = run(model, tokens, parse(intervention, n_heads, theirs))
         key = "" if intervention is None else f"{intervention}/"
-        ours = [exact(row, identity, attn_zero, mlp_zero) for row in tokens.tolist()]
+        change = parse(intervention, n_heads, mine)
+        ours = [exact(row, change) for row in tokens.tolist()]
         truth = np.stack([one[0] for one in ours])
         worst = max(worst, np.abs(truth - logits.numpy()).max())
         out[f"hf/{key}logits"] = logits
         out[f"exact/{key}logits"] = torch.tensor(truth, dtype=torch.float32)
         if intervention is None:
-            plain = truth
+            plain, theirs = truth, [[part.numpy() for part in block] for block in seen]
+            mine = [[np.stack(parts) for parts in zip(*block)] for block in zip(*(one[1] for one in ours))]
         else:
             assert np.abs(truth - plain).max() > 1e-2, f"{folder.name}: {intervention} changes nothing"
-        for i, three in enumerate(seen):
-            for j, name in enumerate(("resid_pre", "attn_out", "mlp_out")):
+        for i, four in enumerate(seen):
+            for j, name in enumerate(("resid_pre", "attn_out", "mlp_out", "z")):
                 truth = np.stack([one[1][i][j] for one in ours])
-                worst = max(worst, np.abs(truth - three[j].numpy()).max())
+                worst = max(worst, np.abs(truth - four[j].numpy()).max())
                 if intervention is None:
-                    out[f"hf/blocks.{i}.{name}"] = three[j]
+                    out[f"hf/blocks.{i}.{name}"] = four[j]
     assert worst < 1e-4, f"{folder.name}: transformers and reference.py differ by {worst}"
     save_file({name: value.contiguous() for name, value in out.items()}, folder / "expected.safetensors")
     size = sum(f.stat().st_size for f in folder.iterdir()) / 1024

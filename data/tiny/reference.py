@@ -92,7 +92,8 @@ class Attention:
         self.n_heads, self.n_kv, self.scale, self.window = n_heads, n_kv, scale, window
         self.freq, self.q_norm, self.k_norm = freq, q_norm, k_norm
 
-    def __call__(self, x, identity_heads):
+    def __call__(self, x, identity_heads, constant_heads):
+        """What the module says, and its heads' weighted values before the output projection."""
         q, k, v = self.q(x), self.k(x), self.v(x)
         width = q.shape[1] // self.n_heads
         out = []
@@ -105,8 +106,12 @@ class Attention:
                 qh, kh = self.q_norm(qh), self.k_norm(kh)
             if self.freq is not None:
                 qh, kh = rotate(qh, self.freq), rotate(kh, self.freq)
-            out.append(attend(qh, kh, vh, self.scale, self.window, head in identity_heads))
-        return self.o(np.concatenate(out, axis=1))
+            mixed = attend(qh, kh, vh, self.scale, self.window, head in identity_heads)
+            if head in constant_heads:
+                mixed[:] = constant_heads[head]
+            out.append(mixed)
+        z = np.concatenate(out, axis=1)
+        return self.o(z), z
 
 
 class Model:
@@ -259,23 +264,20 @@ class Model:
     parallel = False
     post = False
 
-    def __call__(self, tokens, identity=None, attn_zero=(), mlp_zero=()):
-        """tokens [T] → logits [T, V] and, per block, (input, attention's output, mlp's output).
-
-        identity: {block: heads whose attention weights are the identity}.
-        """
-        identity = identity or {}
+    def __call__(self, tokens, change):
+        """tokens [T] → logits [T, V] and, per block, (input, attention's output, mlp's output, heads' values)."""
         x = self.embed(np.asarray(tokens))
         seen = []
         for i, (attn, mlp, norm1, norm2) in enumerate(self.blocks):
             before = x
-            a = attn(x if self.post else norm1(x), identity.get(i, ()))
-            if i in attn_zero:
-                a = np.zeros_like(a)
+            heads = change.identity.get(i, ()), change.heads.get(i, {})
+            a, z = attn(x if self.post else norm1(x), *heads)
+            if i in change.attn:
+                a = np.broadcast_to(change.attn[i], a.shape)
             middle = norm1(x + a) if self.post else x + a
             m = mlp(middle if self.post else norm2(x if self.parallel else middle))
-            if i in mlp_zero:
+            if i in change.mlp_zero:
                 m = np.zeros_like(m)
             x = norm2(middle + m) if self.post else middle + m
-            seen.append((before, a, m))
+            seen.append((before, a, m, z))
         return self.final(x) @ self.unembed.T, seen

@@ -11,7 +11,7 @@
 use std::ops::Range;
 
 use anyhow::Result;
-use rote_model::{Matrix, Model, Residual, Row, State, Tap, Workspace};
+use rote_model::{Matrix, Means, Model, Residual, Row, State, Tap, Workspace};
 use rote_plan::{AttnChange, BlockChange, Hook, MlpChange};
 
 use crate::linear::{distance, norm};
@@ -48,7 +48,7 @@ pub(crate) fn together(model: &Model<f64>, n: usize) -> usize {
     (ABREAST.min(KEPT / per_token) / n.max(1)).max(1)
 }
 
-/// Runs `wanted`, which stand in the order of their first blocks. `means`: of attention outputs, for `attn.mean`.
+/// Runs `wanted`, which stand in the order of their first blocks. `means` are for `attn.mean`.
 ///
 /// # Errors
 /// `attn.mean` without means.
@@ -56,7 +56,7 @@ pub(crate) fn run(
     model: &Model<f64>,
     plain: &Trace,
     wanted: &[Wanted<'_>],
-    means: Option<&[Vec<f64>]>,
+    means: &Means<f64>,
 ) -> Result<Vec<Intervened>> {
     debug_assert!(wanted.is_sorted_by_key(|wanted| wanted.first));
     let (n, d) = (plain.last.rows, model.spec.d_model);
@@ -113,7 +113,7 @@ struct Group<'a> {
     model: &'a Model<f64>,
     plain: &'a Trace,
     wanted: &'a [Wanted<'a>],
-    means: Option<&'a [Vec<f64>]>,
+    means: &'a Means<f64>,
     work: Workspace<f64>,
 }
 
@@ -147,7 +147,7 @@ impl Group<'_> {
         let states = states[range.clone()].iter_mut();
         let mut rows: Vec<Row<'_, f64>> = states
             .zip(changes)
-            .map(|(state, change)| Row { new: n, scored: n, state, change, means: self.means })
+            .map(|(state, change)| Row { new: n, scored: n, state, change, means: Some(self.means) })
             .collect();
         let mut tap = Moved { plain: self.plain, seen: &mut seen[range], mlp_known };
         self.model.run(block..block + 1, x, &mut rows, &mut self.work, &mut tap)

@@ -95,6 +95,9 @@
 //! from the weights alone `|delta_i| <= |c - a_0| + B_A`. As `A~_i = c` whatever goes in, `|c - A_i|` takes C's
 //! place in E, whatever `rho`. B1 does not hold: token 0 moves too.
 //!
+//! Single heads likewise: their `o_i^h` become rows `c^h` (a mean of theirs, or 0), so they add `(c^h - o_i^h) W_O^h`
+//! to `delta_i`; from the weights alone `|sum_h (c^h - b~_V^h) W_O^h|` and L3's sum with `sqrt d` for each of them.
+//!
 //! # Why post-norm models are refused
 //! There `x' = N(x + A(x))`: the module reads `x`, a norm's output with gain and bias, not `u`. L1 and C, D carry
 //! over with `W` in the place of the folded `W~` and `|x| <= sqrt(d) max|G| + |beta|`; but the first block reads the

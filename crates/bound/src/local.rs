@@ -39,15 +39,17 @@ pub(crate) struct Local {
 }
 
 /// One head's part of `delta`, `[n, d_head]` before `W_O`; `None` where it keeps its weights.
-fn part(plan: &HeadPlan, point: &AttnPoint, head: usize) -> Option<(Matrix<f64>, f64)> {
+fn part(plan: &HeadPlan, point: &AttnPoint, head: usize) -> Option<Matrix<f64>> {
     let point = &point.heads[head];
     if plan.identity[head] {
-        Some((point.difference.clone(), 1.0))
-    } else if plan.zero[head] {
-        Some((point.mixed.clone(), -1.0))
-    } else {
-        None
+        return Some(point.difference.clone());
     }
+    let constant = plan.constant[head].as_ref()?;
+    let mut rows = point.mixed.clone();
+    for row in rows.data.chunks_exact_mut(constant.len()) {
+        row.iter_mut().zip(constant).for_each(|(o, c)| *o = c - *o);
+    }
+    Some(rows)
 }
 
 /// Each changed head's vectors `[n, d]`: what they add to the attention output.
@@ -59,10 +61,10 @@ pub(crate) fn head_displacements(
 ) -> Vec<Matrix<f64>> {
     (0..spec.n_heads)
         .filter_map(|head| {
-            let (rows, sign) = part(plan, point, head)?;
+            let rows = part(plan, point, head)?;
             let mut out = Matrix::new(rows.rows, spec.d_model, vec![0.0; rows.rows * spec.d_model]);
             let weights = view(&c.out).cols(head * spec.d_head, spec.d_head).transposed();
-            accumulate(&mut out.data, spec.d_model, sign, view(&rows), weights);
+            accumulate(&mut out.data, spec.d_model, 1.0, view(&rows), weights);
             Some(out)
         })
         .collect()
@@ -182,7 +184,7 @@ pub(crate) fn local(
         sum.iter_mut().zip(row_norms(head)).for_each(|(sum, norm)| *sum += norm);
     }
     let mut bounds = Local { heads: sum, spread: None, farthest: None, row: None };
-    if !plan.zeroes_any() {
+    if plan.only_identity() {
         let far = 2.0 * (spec.d_model as f64).sqrt();
         let (mut spread, mut farthest, mut row) = (vec![0.0; n], vec![0.0; n], vec![0.0; n]);
         for i in 0..n {
@@ -203,7 +205,7 @@ pub(crate) fn local(
     bounds
 }
 
-/// A5, and the same for zeroed heads and for modules whose output becomes a constant row `c`, where `|c - A_i| <=
+/// A5, and the same for heads and for modules whose output becomes a constant row `c`, where `|c - A_i| <=
 /// |c - a_0| + B_A`: from the weights alone. `same_inputs`: nothing before this
 /// block differs, so that heads that keep their weights keep their output.
 pub(crate) fn from_weights(spec: &Spec, c: &AttnConstants, plan: &AttnPlan, same_inputs: bool) -> f64 {
@@ -224,7 +226,7 @@ pub(crate) fn from_weights(spec: &Spec, c: &AttnConstants, plan: &AttnPlan, same
                     .map(|head| {
                         if plan.identity[head] {
                             identity
-                        } else if plan.zero[head] {
+                        } else if plan.constant[head].is_some() {
                             root
                         } else {
                             kept
@@ -234,7 +236,7 @@ pub(crate) fn from_weights(spec: &Spec, c: &AttnConstants, plan: &AttnPlan, same
                 c.heads.bound(&t)
             };
             // The identity part as one operator, or each head's difference in its ball.
-            (with(root) + root * plan.operator).min(with(2.0 * root)) + plan.zero_bias
+            (with(root) + root * plan.operator).min(with(2.0 * root)) + plan.from_bias
         }
     }
 }

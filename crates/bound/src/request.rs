@@ -7,7 +7,7 @@ use std::sync::Arc;
 use anyhow::{Result, ensure};
 use rayon::prelude::*;
 use rote_artifact::tables::Reach;
-use rote_model::{Matrix, Model};
+use rote_model::{Matrix, Means, Model};
 use rote_plan::{BlockChange, Intervention};
 
 use crate::check::Row;
@@ -50,8 +50,8 @@ pub struct Bounds {
     pub(crate) model: Arc<Model<f64>>,
     pub(crate) constants: Constants,
     plans: Vec<Prepared>,
-    /// Of attention outputs, for `attn.mean`.
-    means: Option<Vec<Vec<f64>>>,
+    /// For `attn.mean`.
+    means: Means<f64>,
     pub(crate) depth: Depth,
 }
 
@@ -79,11 +79,10 @@ impl Bounds {
     /// A model or an intervention that no theorem covers.
     pub fn new(model: Arc<Model<f64>>, changes: &[Intervention], depth: Depth) -> Result<Bounds> {
         let constants = Constants::new(&model.spec, &model.weights)?;
-        Bounds::with(model, constants, changes, None, depth)
+        Bounds::with(model, constants, changes, Means::default(), depth)
     }
 
-    /// The same, of the model's own constants; `means` of each block's attention output, `[n_blocks][d]`, for
-    /// `attn.mean`.
+    /// The same, of the model's own constants; `means` for `attn.mean`.
     ///
     /// # Errors
     /// An intervention that no theorem covers, or that needs means.
@@ -91,14 +90,14 @@ impl Bounds {
         model: Arc<Model<f64>>,
         constants: Constants,
         changes: &[Intervention],
-        means: Option<Vec<Vec<f64>>>,
+        means: Means<f64>,
         depth: Depth,
     ) -> Result<Bounds> {
         let plans = changes
             .iter()
             .filter(|change| !change.is_none())
             .map(|change| {
-                let plan = Plan::new(&constants, change, means.as_deref())?;
+                let plan = Plan::new(&constants, change, &means)?;
                 let weights = weights_only(&constants, &plan);
                 let change = change.resolve(model.spec.n_blocks, model.spec.n_heads)?;
                 Ok(Prepared { plan, change, weights })
@@ -173,7 +172,7 @@ impl Bounds {
             .iter()
             .map(|prepared| Wanted { first: prepared.plan.first, change: &prepared.change })
             .collect();
-        let runs = run(model, &base.plain, &wanted, self.means.as_deref())?;
+        let runs = run(model, &base.plain, &wanted, &self.means)?;
         let seen = readouts(model, base, &runs);
         let found = prepared.into_iter().zip(moves).zip(runs).zip(estimates).zip(seen);
         found

@@ -104,7 +104,7 @@ impl Bounds {
         match &plan.blocks[block].attn {
             AttnPlan::Heads(heads) => {
                 named = self.of_heads(block, base, heads);
-                if !heads.zeroes_any() {
+                if heads.only_identity() {
                     // Token 0 sees itself alone: no bypass changes it.
                     weights[0] = 0.0;
                 }
@@ -130,7 +130,7 @@ impl Bounds {
             (&self.constants.spec, &self.constants.blocks[block].attn, &base.points[block].attn);
         let each = head_displacements(spec, c, heads, point);
         let bounds = local(spec, c, heads, point, &each);
-        let patterns = (!heads.zeroes_any()).then(|| any_pattern(heads, point));
+        let patterns = (heads.only_identity()).then(|| any_pattern(heads, point));
         let named = [
             ("local.heads", Some(bounds.heads)),
             ("local.spread", bounds.spread),

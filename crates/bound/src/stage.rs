@@ -8,7 +8,7 @@ use clap::Args;
 use rayon::prelude::*;
 use rote_artifact::tables::{Bound as BoundRow, Constant, Ratio, Reach, Request};
 use rote_artifact::{Misfit, TableWriter, join, read};
-use rote_engine::{attention_means, check_tokens, load_subject, multiply_adds};
+use rote_engine::{check_tokens, load_subject, means, multiply_adds};
 use rote_plan::unfold;
 use rote_stage::{Context, Output, Stage, Work};
 use rote_store::{Manifest, Subject};
@@ -35,7 +35,7 @@ pub struct Inputs {
     /// Norms of this model's weights, from an earlier run without --requests
     #[arg(long, value_name = "CONSTANT")]
     constants: Option<PathBuf>,
-    /// Activations (attn_out of every block) whose means attn.mean puts in attention's place
+    /// Activations whose means attn.mean puts in attention's place: attn_out of its blocks, z where it names heads
     #[arg(long, value_name = "ACTIVATION")]
     reference: Option<PathBuf>,
 }
@@ -99,8 +99,8 @@ impl Stage for Bound {
         };
         let changes = unfold(&params.change, model.spec.n_blocks)?;
         let depth = Depth { every_block: params.every_block, lookahead: params.lookahead };
-        let means = inputs.reference.as_deref().map(|folder| attention_means::<f64>(folder, &model.spec));
-        let bounds = Bounds::with(Arc::new(model), constants, &changes, means.transpose()?, depth)?;
+        let means = means::<f64>(inputs.reference.as_deref(), &model.spec, &changes)?;
+        let bounds = Bounds::with(Arc::new(model), constants, &changes, means.unwrap_or_default(), depth)?;
         let names = bounds.changes();
         ensure!(!names.is_empty(), "no intervention to bound: --change names only `none`");
 

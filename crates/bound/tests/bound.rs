@@ -26,7 +26,7 @@ fn bounds(model: &Model<f64>, changes: &[String]) -> Bounds {
     let changes: Vec<Intervention> = unfold(changes, model.spec.n_blocks).unwrap();
     let constants = Constants::new(&model.spec, &model.weights).unwrap();
     let means = models::means(model);
-    Bounds::with(Arc::new(model.clone()), constants, &changes, Some(means), DEEP).unwrap()
+    Bounds::with(Arc::new(model.clone()), constants, &changes, means, DEEP).unwrap()
 }
 
 /// The rows of one bypass.
@@ -281,7 +281,7 @@ fn constants_in_attentions_place_displace_by_their_distance() {
         let (blocks, _) = plain.run(&tokens);
         let block = noise.below(model.spec.n_blocks);
         let zeros = vec![0.0; model.spec.d_model];
-        let mean = &models::means(&model)[block];
+        let mean = &models::means(&model).attn_out[block];
         for (action, constant) in [("mean", mean), ("zero", &zeros)] {
             let found = bounds(&model, &[format!("attn.{action}@{block}")]).request(0, &tokens).unwrap();
             let rows = &found[0].bounds;
@@ -343,10 +343,10 @@ fn broken_models_get_an_error_and_no_number() {
     assert!(told(broken).contains("pre-norm"));
     // Means of activations that were no numbers.
     let mut means = models::means(&model);
-    means[1][4] = f64::NAN;
+    means.attn_out[1][4] = f64::NAN;
     let changes = unfold(&["attn.mean@1".to_string()], model.spec.n_blocks).unwrap();
     let constants = Constants::new(&model.spec, &model.weights).unwrap();
-    let result = Bounds::with(Arc::new(model.clone()), constants, &changes, Some(means), DEEP).map(|_| ());
+    let result = Bounds::with(Arc::new(model.clone()), constants, &changes, means, DEEP).map(|_| ());
     assert!(
         format!("{:#}", result.unwrap_err()).contains("`attn.mean@1`: the mean of block 1 is no finite row")
     );

@@ -9,7 +9,7 @@ use anyhow::{Context as _, Result, ensure};
 use clap::Args;
 use rote_artifact::tables::Request;
 use rote_artifact::{Activation, ActivationKey, ActivationWriter, Misfit, Store, join_activations, read};
-use rote_engine::{attention_means, capture, check_tokens, load_subject, multiply_adds};
+use rote_engine::{capture, check_tokens, load_subject, means, multiply_adds};
 use rote_model::{Real, Residual, Spec, load_spec};
 use rote_plan::{Hook, Span, unfold};
 use rote_stage::Output;
@@ -28,7 +28,7 @@ pub struct Inputs {
     /// Requests to run; context and continuation both
     #[arg(long, value_name = "REQUEST")]
     pub requests: PathBuf,
-    /// Activations (attn_out of every block) whose means attn.mean puts in attention's place
+    /// Activations whose means attn.mean puts in attention's place: attn_out of its blocks, z where it names heads
     #[arg(long, value_name = "ACTIVATION")]
     pub reference: Option<PathBuf>,
 }
@@ -36,7 +36,7 @@ pub struct Inputs {
 /// What it can be told.
 #[derive(Args, Serialize)]
 pub struct Params {
-    /// Hook: embed, resid_pre, pattern, attn_out, resid_mid, mlp_out, resid_post, final_norm, logits
+    /// Hook: embed, resid_pre, pattern, z, attn_out, resid_mid, mlp_out, resid_post, final_norm, logits
     /// (repeatable)
     #[arg(long, value_name = "HOOK", default_value = "resid_post")]
     pub hook: Vec<Hook>,
@@ -105,6 +105,7 @@ fn width(hook: Hook, spec: &Spec, longest: usize) -> usize {
     match hook {
         Hook::Logits => spec.vocab,
         Hook::Pattern => longest,
+        Hook::Z => spec.d_query(),
         Hook::FinalNorm => spec.d_embed,
         _ => spec.d_model,
     }
@@ -158,7 +159,7 @@ fn run<T: Real>(inputs: &Inputs, params: &Params, output: &Output, context: &Con
     }
     output.add_subject(subject);
     let wanted: Vec<_> = writers.keys().copied().collect();
-    let means = inputs.reference.as_deref().map(|folder| attention_means::<T>(folder, spec)).transpose()?;
+    let means = means::<T>(inputs.reference.as_deref(), spec, &changes)?;
 
     let meter = context.meter("capture", (requests.len() * changes.len()) as u64);
     for change in &changes {
@@ -188,7 +189,7 @@ fn run<T: Real>(inputs: &Inputs, params: &Params, output: &Output, context: &Con
                 value,
             })
         };
-        capture(model, requests, &resolved, means.as_deref(), &wanted, context.batch, &mut each)?;
+        capture(model, requests, &resolved, means.as_ref(), &wanted, context.batch, &mut each)?;
     }
     writers.into_values().try_for_each(|(writer, _)| writer.finish())
 }

@@ -2,7 +2,7 @@
 
 use anyhow::{Context, Result, ensure};
 use rote_artifact::tables::Request;
-use rote_model::{Model, Real, Row, State, Tap, Workspace};
+use rote_model::{Means, Model, Real, Row, State, Tap, Workspace};
 use rote_plan::{BlockChange, Hook};
 
 use crate::batch::batches;
@@ -35,7 +35,7 @@ pub fn capture<T: Real>(
     model: &Model<T>,
     requests: &[Request],
     change: &[BlockChange],
-    means: Option<&[Vec<T>]>,
+    means: Option<&Means<T>>,
     wanted: &[(Hook, Option<usize>)],
     batch: Option<usize>,
     each: &mut dyn FnMut(Captured<'_, T>) -> Result<()>,
@@ -54,7 +54,7 @@ fn one_batch<T: Real>(
     model: &Model<T>,
     requests: &[Request],
     change: &[BlockChange],
-    means: Option<&[Vec<T>]>,
+    means: Option<&Means<T>>,
     wanted: &[(Hook, Option<usize>)],
     work: &mut Workspace<T>,
     each: &mut dyn FnMut(Captured<'_, T>) -> Result<()>,

@@ -2,7 +2,7 @@
 //! teacher-forced pass, and so are the keys and values.
 
 use anyhow::Result;
-use rote_model::{Likeliest, Model, NoTap, Real, Row, State, Workspace};
+use rote_model::{Likeliest, Means, Model, NoTap, Real, Row, State, Workspace};
 use rote_plan::BlockChange;
 
 /// One text being decoded.
@@ -10,7 +10,7 @@ pub(crate) struct Text<'a, T> {
     /// What was read, up to but without the last of `tokens`.
     pub(crate) state: State<T>,
     pub(crate) blocks: &'a [BlockChange],
-    pub(crate) means: Option<&'a [Vec<T>]>,
+    pub(crate) means: Option<&'a Means<T>>,
     /// Tokens generated so far; at least one.
     pub(crate) tokens: Vec<u32>,
     /// Tokens wanted.

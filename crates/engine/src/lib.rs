@@ -20,7 +20,7 @@ mod work;
 
 pub use batch::batches;
 pub use capture::{Captured, capture};
-pub use means::attention_means;
+pub use means::means;
 pub use room::{Need, Room};
 pub use sampled::sampled;
 pub use subject::{check_tokens, load_subject, subject};

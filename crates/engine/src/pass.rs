@@ -5,7 +5,7 @@
 
 use anyhow::{Context, Result, ensure};
 use rote_artifact::tables::Request;
-use rote_model::{Model, NoTap, Readout, Real, Row, State, Workspace};
+use rote_model::{Means, Model, NoTap, Readout, Real, Row, State, Workspace};
 use rote_plan::BlockChange;
 
 /// A batch as rows: which tokens stand where.
@@ -49,7 +49,7 @@ pub(crate) struct Pass<T> {
 #[derive(Clone, Copy)]
 pub(crate) struct Change<'a, T> {
     pub(crate) blocks: &'a [BlockChange],
-    pub(crate) means: Option<&'a [Vec<T>]>,
+    pub(crate) means: Option<&'a Means<T>>,
     /// First block that differs from the trunk; `n_blocks` where none does.
     pub(crate) first: usize,
 }

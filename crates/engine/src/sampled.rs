@@ -5,7 +5,7 @@
 
 use anyhow::{Context, Result, ensure};
 use rote_artifact::tables::Request;
-use rote_model::{Model, NoTap, Real, Row, Sampler, State, Workspace};
+use rote_model::{Means, Model, NoTap, Real, Row, Sampler, State, Workspace};
 use rote_plan::{BlockChange, Intervention};
 
 use crate::batch::batches;
@@ -22,7 +22,7 @@ pub fn sampled<T: Real>(
     model: &Model<T>,
     requests: &[Request],
     changes: &[Intervention],
-    means: Option<&[Vec<T>]>,
+    means: Option<&Means<T>>,
     sampler: &Sampler,
     batch: Option<usize>,
 ) -> Result<Vec<Vec<Vec<f64>>>> {
@@ -53,7 +53,7 @@ fn one_batch<T: Real>(
     model: &Model<T>,
     requests: &[Request],
     plans: &[Plan],
-    means: Option<&[Vec<T>]>,
+    means: Option<&Means<T>>,
     sampler: &Sampler,
     work: &mut Workspace<T>,
 ) -> Result<Vec<Vec<Vec<f64>>>> {

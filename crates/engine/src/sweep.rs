@@ -2,7 +2,7 @@
 
 use anyhow::{Context, Result, ensure};
 use rote_artifact::tables::Request;
-use rote_model::{Likeliest, Model, Readout, Real, Workspace};
+use rote_model::{Likeliest, Means, Model, Readout, Real, Workspace};
 use rote_plan::{BlockChange, Intervention};
 
 use crate::batch::batches;
@@ -45,15 +45,15 @@ pub struct Sweep<'a, T> {
     model: &'a Model<T>,
     changes: Vec<Vec<BlockChange>>,
     firsts: Vec<usize>,
-    means: Option<&'a [Vec<T>]>,
+    means: Option<&'a Means<T>>,
     /// Where free-running text is asked for.
     likeliest: Option<Likeliest<'a, T>>,
     room: Room,
 }
 
 impl<'a, T: Real> Sweep<'a, T> {
-    /// Every one of `changes` on `model`. `means`, `[n_blocks][d_model]`, are what `attn.mean` puts in the
-    /// place of attention; with `generate`, free-running text is decoded; `room` limits the requests that go
+    /// Every one of `changes` on `model`. `means` are what `attn.mean` puts in attention's
+    /// place; with `generate`, free-running text is decoded; `room` limits the requests that go
     /// together.
     ///
     /// # Errors
@@ -61,7 +61,7 @@ impl<'a, T: Real> Sweep<'a, T> {
     pub fn new(
         model: &'a Model<T>,
         changes: &[Intervention],
-        means: Option<&'a [Vec<T>]>,
+        means: Option<&'a Means<T>>,
         generate: bool,
         room: Room,
     ) -> Result<Self> {

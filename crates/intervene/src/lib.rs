@@ -9,7 +9,7 @@ use anyhow::{Context as _, Result, ensure};
 use clap::Args;
 use rote_artifact::tables::{Item, Outcome, Request};
 use rote_artifact::{Misfit, TableWriter, join, read};
-use rote_engine::{Room, Sweep, attention_means, check_tokens, load_subject, multiply_adds, sampled};
+use rote_engine::{Room, Sweep, check_tokens, load_subject, means, multiply_adds, sampled};
 use rote_model::{Real, Sampler};
 use rote_plan::unfold;
 use rote_stage::Output;
@@ -31,7 +31,7 @@ pub struct Inputs {
     /// Requests to answer
     #[arg(long, value_name = "REQUEST")]
     pub requests: PathBuf,
-    /// Activations (attn_out of every block) whose means attn.mean puts in attention's place
+    /// Activations whose means attn.mean puts in attention's place: attn_out of its blocks, z where it names heads
     #[arg(long, value_name = "ACTIVATION")]
     pub reference: Option<PathBuf>,
 }
@@ -104,8 +104,7 @@ fn run<T: Real>(inputs: &Inputs, params: &Params, output: &Output, context: &Con
     let changes = unfold(&params.change, model.spec.n_blocks).context("--change")?;
     check_tokens(&requests, model.spec.vocab)?;
     output.add_subject(subject);
-    let means =
-        inputs.reference.as_deref().map(|folder| attention_means::<T>(folder, &model.spec)).transpose()?;
+    let means = means::<T>(inputs.reference.as_deref(), &model.spec, &changes)?;
 
     let requests = &requests[context.range(requests.len())];
     let names: Vec<String> = changes.iter().map(ToString::to_string).collect();
@@ -113,7 +112,7 @@ fn run<T: Real>(inputs: &Inputs, params: &Params, output: &Output, context: &Con
     let mut items = TableWriter::<Item>::new(output);
     let meter = context.meter("intervene", requests.len() as u64);
     let room = Room { batch: context.batch, memory: context.memory };
-    let sweep = Sweep::new(model, &changes, means.as_deref(), params.generate, room)?;
+    let sweep = Sweep::new(model, &changes, means.as_ref(), params.generate, room)?;
     context.say(&format!("intervene: {}", sweep.need(requests)));
     for requests in requests.chunks(if sampler.is_some() { CHUNK } else { requests.len().max(1) }) {
         // Only a sequence is ever drawn.
@@ -124,7 +123,7 @@ fn run<T: Real>(inputs: &Inputs, params: &Params, output: &Output, context: &Con
             .collect();
         let mut drawn = match &sampler {
             Some(sampler) => {
-                let means = means.as_deref();
+                let means = means.as_ref();
                 let chances = sampled(model, &drawn, &changes, means, sampler, context.batch)?;
                 drawn.into_iter().map(|request| request.request).zip(chances).collect()
             }

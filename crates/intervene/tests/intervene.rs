@@ -4,7 +4,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output as Finished};
 
 use rote_artifact::tables::{Item, Outcome, Request};
-use rote_artifact::{TableWriter, read};
+use rote_artifact::{Activation, ActivationKey, ActivationWriter, Store, TableWriter, read};
+use rote_plan::Hook;
 use rote_store::{Manifest, Output, StageEntry};
 
 const MODEL: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../data/tiny/neox-parallel");
@@ -143,6 +144,58 @@ fn a_refusal_names_the_cause_and_leaves_nothing() {
     assert_eq!(finished.status.code(), Some(2));
     let left: Vec<_> = std::fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().file_name()).collect();
     assert_eq!(left, ["requests"]);
+}
+
+/// A reference whose vectors cancel: nothing is left of a head, or of a module, that becomes its mean.
+#[test]
+fn means_are_those_of_the_reference_at_none() {
+    let folder = scratch("intervene-means");
+    let requests = requests(&folder);
+    let reference = |name: &str, hooks: &[Hook]| {
+        let place = folder.join(name);
+        let output = Output::begin(&place).unwrap();
+        for &hook in hooks {
+            let key = ActivationKey { hook, block: 1, width: 32 };
+            let mut writer = ActivationWriter::new(&output, key, Store::F32, &[]);
+            for (row, change) in ["none", "none", "attn.zero@0"].into_iter().enumerate() {
+                let value = vec![if row == 1 { -2.0 } else { 2.0 }; 32];
+                let (change, position) = (change.to_string(), row as u32);
+                writer
+                    .push(Activation { change, request: 0, position, token: 1, head: None, value })
+                    .unwrap();
+            }
+            writer.finish().unwrap();
+        }
+        let stage = StageEntry { name: "test".into(), version: "0".into() };
+        output.finish(stage, serde_json::json!({}), Default::default(), serde_json::json!({})).unwrap();
+        place.to_str().unwrap().to_string()
+    };
+    let both = reference("both", &[Hook::AttnOut, Hook::Z]);
+    let changes = ["attn.mean@1", "attn.zero@1", "attn.mean@1:h1", "attn.zero@1:h1"];
+    let asked: Vec<&str> = changes.iter().flat_map(|change| ["--change", change]).collect();
+    let out = folder.join("out");
+    let finished = intervene(&requests, &out, &[&asked[..], &["--generate", "--reference", &both]].concat());
+    assert!(finished.status.success(), "{}", String::from_utf8_lossy(&finished.stderr));
+    let outcomes: Vec<Outcome> = read(&out).unwrap();
+    let of = |change: &str| -> Vec<_> {
+        let mine = outcomes.iter().filter(|outcome| outcome.change == change);
+        mine.map(|o| (o.request, o.position, o.logprob, o.entropy, o.generated)).collect()
+    };
+    assert_eq!(of("attn.mean@1"), of("attn.zero@1"));
+    assert_eq!(of("attn.mean@1:h1"), of("attn.zero@1:h1"));
+    assert_ne!(of("attn.mean@1:h1"), of("none"));
+
+    let outputs = reference("outputs", &[Hook::AttnOut]);
+    for (more, words) in [
+        (vec!["attn.mean@1:h1"], vec!["`attn.mean@1:h1` needs activations of z", "--reference"]),
+        (vec!["attn.mean@1:h1", "--reference", &outputs], vec!["no vectors of z at block 1"]),
+        (vec!["attn.mean@0", "--reference", &both], vec!["attn_out of block 0", "no vectors of attn_out"]),
+    ] {
+        let finished = intervene(&requests, &folder.join("none"), &[&["--change"], &more[..]].concat());
+        let message = String::from_utf8_lossy(&finished.stderr);
+        assert_eq!(finished.status.code(), Some(3), "{message}");
+        assert!(words.iter().all(|word| message.contains(word)), "{message}");
+    }
 }
 
 #[test]

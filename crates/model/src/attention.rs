@@ -1,6 +1,6 @@
 //! The attention module of a block for a group of rows, and the place where a bypass happens.
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use rayon::prelude::*;
 use rote_plan::{Action, AttnChange, BlockChange, Hook};
 
@@ -76,7 +76,7 @@ impl<T: Real> Model<T> {
                 Treatment::Full => {
                     let qkv = &qkv[tokens.start * width..tokens.end * width];
                     self.remember(index, qkv, &mut rows[run.rows.clone()], threads);
-                    self.mix(index, qkv, mixed, &rows[run.rows.clone()], run.rows.start, threads, *tap);
+                    self.mix(index, qkv, mixed, &rows[run.rows.clone()], run.rows.start, threads, *tap)?;
                 }
                 Treatment::Values => {
                     // Alone, values stand side by side and lack their bias.
@@ -92,6 +92,12 @@ impl<T: Real> Model<T> {
                 Treatment::Skip => {}
             }
         }
+        if tap.wants(Hook::Z, Some(index)) {
+            for (_, run) in runs.iter().filter(|(kind, _)| *kind == Treatment::Skip) {
+                mixed[run.tokens.start * d_query..run.tokens.end * d_query].fill(T::ZERO);
+            }
+            tap.see(Hook::Z, Some(index), mixed, d_query);
+        }
         if full || any(Treatment::Values) {
             product(attn, mixed, &block.o.weight, 0..d, threads);
             add_bias(attn, &block.o, threads);
@@ -102,8 +108,8 @@ impl<T: Real> Model<T> {
                 let (here, rest) = out.split_at_mut(row.new * d);
                 out = rest;
                 if row.change[index].attn == AttnChange::Mean {
-                    let means = row.means.context("attn.mean needs means of a reference")?;
-                    here.chunks_exact_mut(d).for_each(|out| out.copy_from_slice(&means[index]));
+                    let mean = row.mean(|means| &means.attn_out, index)?;
+                    here.chunks_exact_mut(d).for_each(|out| out.copy_from_slice(mean));
                 } else {
                     here.fill(T::ZERO);
                 }
@@ -187,7 +193,7 @@ impl<T: Real> Model<T> {
         }
     }
 
-    /// Weighted values of rows whose attention is computed, with single heads bypassed or zeroed.
+    /// Weighted values of rows whose attention is computed, with single heads bypassed, zeroed or averaged.
     #[expect(clippy::too_many_arguments, reason = "a step of a block")]
     fn mix(
         &self,
@@ -198,7 +204,7 @@ impl<T: Real> Model<T> {
         first_row: usize,
         threads: Threads,
         tap: &mut dyn Tap<T>,
-    ) {
+    ) -> Result<()> {
         let spec = &self.spec;
         let (d_query, d_kv, d_head) = (spec.d_query(), spec.d_kv(), spec.d_head);
         let width = d_query + 2 * d_kv;
@@ -244,13 +250,18 @@ impl<T: Real> Model<T> {
                             let value = token * width + d_query + d_kv + head / group * d_head;
                             out.copy_from_slice(&qkv[value..value + d_head]);
                         }
-                        Some(_) => out.fill(T::ZERO),
+                        Some(Action::Zero) => out.fill(T::ZERO),
+                        Some(Action::Mean) => {
+                            let mean = row.mean(|means| &means.z, index)?;
+                            out.copy_from_slice(&mean[head * d_head..][..d_head]);
+                        }
                         None => {}
                     }
                 }
             }
             from += row.new;
         }
+        Ok(())
     }
 }
 

@@ -8,7 +8,7 @@
 use std::ops::Range;
 use std::sync::Mutex;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use rayon::prelude::*;
 use rote_plan::{BlockChange, Hook, MlpChange};
 
@@ -40,8 +40,28 @@ pub struct Row<'a, T> {
     pub state: &'a mut State<T>,
     /// Its intervention, one entry per block.
     pub change: &'a [BlockChange],
-    /// Mean of each block's attention output, `[n_blocks][d_model]`, for `attn.mean`.
-    pub means: Option<&'a [Vec<T>]>,
+    /// For `attn.mean`.
+    pub means: Option<&'a Means<T>>,
+}
+
+/// What `attn.mean` puts in attention's place: means over other texts, block by block. What no change needs may be
+/// empty.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Means<T> {
+    /// Of the module's output, `[n_blocks][d_model]`: for whole blocks.
+    pub attn_out: Vec<Vec<T>>,
+    /// Of the heads' weighted values ([`Hook::Z`]), `[n_blocks][n_heads * d_head]`: for single heads.
+    pub z: Vec<Vec<T>>,
+}
+
+impl<T> Row<'_, T> {
+    /// One block's mean.
+    pub(crate) fn mean(&self, which: impl Fn(&Means<T>) -> &Vec<Vec<T>>, block: usize) -> Result<&[T]> {
+        let mean = self.means.and_then(|means| which(means).get(block));
+        mean.filter(|mean| !mean.is_empty())
+            .map(Vec::as_slice)
+            .context("attn.mean needs means over a reference")
+    }
 }
 
 /// What outlives a call: buffers, so that memory is touched for the first time once, and the angles of rotary

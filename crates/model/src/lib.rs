@@ -31,7 +31,7 @@ mod tokenizer;
 mod weights;
 
 pub use families::FAMILIES;
-pub use forward::{Model, Row, Workspace};
+pub use forward::{Means, Model, Row, Workspace};
 pub use load::{Identity, Loaded, load, load_spec, load_tokenizer};
 pub use product::Panels;
 pub use readout::{Likeliest, Readout};

@@ -9,8 +9,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use rote_model::{
-    Activation, Linear, MlpKind, Model, NormKind, NormPlace, Panels, Positions, Real, Residual, Row, Spec,
-    State, Tap, Workspace, load,
+    Activation, Linear, Means, MlpKind, Model, NormKind, NormPlace, Panels, Positions, Real, Residual, Row,
+    Spec, State, Tap, Workspace, load,
 };
 use rote_plan::{Hook, Intervention};
 use safetensors::SafeTensors;
@@ -66,7 +66,7 @@ struct Seen(BTreeMap<String, Vec<f64>>);
 
 impl<T: Real> Tap<T> for Seen {
     fn wants(&self, hook: Hook, _: Option<usize>) -> bool {
-        matches!(hook, Hook::ResidPre | Hook::AttnOut | Hook::MlpOut)
+        matches!(hook, Hook::ResidPre | Hook::AttnOut | Hook::MlpOut | Hook::Z)
     }
 
     fn see(&mut self, hook: Hook, block: Option<usize>, values: &[T], _: usize) {
@@ -75,8 +75,29 @@ impl<T: Real> Tap<T> for Seen {
     }
 }
 
+impl Seen {
+    /// Means of both sequences' tokens, block by block.
+    fn means<T: Real>(&self, spec: &Spec) -> Means<T> {
+        let of = |hook: Hook, width: usize| {
+            let mean = |block: usize| -> Vec<T> {
+                let values = &self.0[&format!("blocks.{block}.{}", hook.name())];
+                let rows = values.len() / width;
+                let sum = |at: usize| values.iter().skip(at).step_by(width).sum::<f64>();
+                (0..width).map(|at| T::of(sum(at) / rows as f64)).collect()
+            };
+            (0..spec.n_blocks).map(mean).collect()
+        };
+        Means { attn_out: of(Hook::AttnOut, spec.d_model), z: of(Hook::Z, spec.d_query()) }
+    }
+}
+
 /// Both sequences in one batch; `none` is no intervention.
-fn run<T: Real>(model: &Model<T>, case: &Case, intervention: &str) -> anyhow::Result<Seen> {
+fn run<T: Real>(
+    model: &Model<T>,
+    case: &Case,
+    intervention: &str,
+    means: Option<&Means<T>>,
+) -> anyhow::Result<Seen> {
     let Spec { n_blocks, n_heads, .. } = model.spec;
     let change = intervention.parse::<Intervention>()?.resolve(n_blocks, n_heads)?;
     let starts: Vec<_> = case.tokens.iter().map(|tokens| (tokens.as_slice(), 0)).collect();
@@ -86,13 +107,7 @@ fn run<T: Real>(model: &Model<T>, case: &Case, intervention: &str) -> anyhow::Re
     let mut rows: Vec<_> = states
         .iter_mut()
         .zip(&case.tokens)
-        .map(|(state, tokens)| Row {
-            new: tokens.len(),
-            scored: tokens.len(),
-            state,
-            change: &change,
-            means: None,
-        })
+        .map(|(state, tokens)| Row { new: tokens.len(), scored: tokens.len(), state, change: &change, means })
         .collect();
     let mut seen = Seen::default();
     model.run(0..n_blocks, &mut x, &mut rows, &mut Workspace::default(), &mut seen)?;
@@ -120,14 +135,16 @@ fn split(name: &str) -> (&str, &str, &str) {
 
 fn agree<T: Real>(case: &Case, by: &str, tolerance: f64) -> f64 {
     let model = load::<T>(&case.source).unwrap_or_else(|error| panic!("{}: {error:#}", case.name)).model;
-    let mut passes: BTreeMap<String, Seen> = BTreeMap::new();
+    let plain = run(&model, case, "none", None).unwrap();
+    let means = plain.means(&model.spec);
+    let mut passes = BTreeMap::from([("none".to_string(), plain)]);
     let mut worst: f64 = 0.0;
     let mut compared = 0;
     for (name, expected) in case.expected.iter().filter(|(name, _)| split(name).0 == by) {
         let (_, intervention, tensor) = split(name);
         let pass = passes
             .entry(intervention.to_string())
-            .or_insert_with(|| run(&model, case, intervention).unwrap());
+            .or_insert_with(|| run(&model, case, intervention, Some(&means)).unwrap());
         let (off, place) = distance(&pass.0[tensor], expected);
         assert!(
             off < tolerance,
@@ -331,7 +348,7 @@ fn every_deliberate_mistake_shows() {
                 continue;
             }
             // A pass that refuses (a position beyond the table) has shown the mistake too.
-            let off = run(&wrong, case, "none")
+            let off = run(&wrong, case, "none", None)
                 .map_or(f64::INFINITY, |seen| distance(&seen.0["logits"], &case.expected["hf/logits"]).0);
             assert!(off > 2.0 * TOLERANCE, "{name} does not show on {}: {off:.1e}", case.name);
             if closest.is_none_or(|(least, _)| off < least) {

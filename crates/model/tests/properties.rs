@@ -4,8 +4,8 @@
 use std::sync::Arc;
 
 use rote_model::{
-    Activation, Block, Likeliest, Linear, Matrix, MlpKind, Model, NoTap, Norm, NormKind, NormPlace, Panels,
-    Positions, Readout, Residual, Rotary, Row, Spec, State, Weights, Workspace,
+    Activation, Block, Likeliest, Linear, Matrix, Means, MlpKind, Model, NoTap, Norm, NormKind, NormPlace,
+    Panels, Positions, Readout, Residual, Rotary, Row, Spec, State, Weights, Workspace,
 };
 use rote_plan::{BlockChange, Intervention};
 
@@ -124,16 +124,26 @@ impl Noise {
             format!("attn.zero@{block}"),
             format!("mlp.zero@{block}+attn.identity@{block}:h{head}"),
             format!("attn.zero@{block}:h{head}"),
+            format!("attn.mean@{block}"),
+            format!("attn.mean@{block}:h{head}"),
         ];
         let change: Intervention = texts[self.below(texts.len())].parse().unwrap();
         change.resolve(model.spec.n_blocks, model.spec.n_heads).unwrap()
     }
 }
 
+/// Some rows for `attn.mean`, the same for the same model.
+fn means(model: &Model<f32>) -> Means<f32> {
+    let mut noise = Noise(model.spec.d_model as u64);
+    let mut rows = |width: usize| (0..model.spec.n_blocks).map(|_| noise.values(width, 1.0)).collect();
+    Means { attn_out: rows(model.spec.d_model), z: rows(model.spec.d_query()) }
+}
+
 /// Final residual states of rows that run together, each from its state on.
 fn run(model: &Model<f32>, rows: &mut [(&[u32], &mut State<f32>, &[BlockChange])]) -> Vec<Vec<f32>> {
     let inputs: Vec<_> = rows.iter().map(|(tokens, state, _)| (*tokens, state.len())).collect();
     let mut x = model.embed(&inputs).unwrap();
+    let means = means(model);
     let mut batch: Vec<_> = rows
         .iter_mut()
         .map(|(tokens, state, change)| Row {
@@ -141,7 +151,7 @@ fn run(model: &Model<f32>, rows: &mut [(&[u32], &mut State<f32>, &[BlockChange])
             scored: tokens.len(),
             state,
             change,
-            means: None,
+            means: Some(&means),
         })
         .collect();
     let mut work = Workspace::default();
@@ -202,6 +212,7 @@ fn what_is_not_scored_changes_nothing_that_is() {
         let mut x = model.embed(&inputs).unwrap();
         let mut states: Vec<_> =
             rows.iter().map(|(tokens, _)| State::new(&model.spec, tokens.len(), true)).collect();
+        let means = means(&model);
         let mut batch: Vec<_> = states
             .iter_mut()
             .zip(&rows)
@@ -211,7 +222,7 @@ fn what_is_not_scored_changes_nothing_that_is() {
                 scored,
                 state,
                 change,
-                means: None,
+                means: Some(&means),
             })
             .collect();
         model.run(blocks, &mut x, &mut batch, &mut Workspace::default(), &mut NoTap).unwrap();

@@ -14,6 +14,9 @@ pub enum Hook {
     ResidPre,
     /// Attention weights after softmax, one row per head and query position, `[H, T, T]`.
     Pattern,
+    /// What each head makes of the values by its weights, before the output projection, head after head,
+    /// `[T, n_heads * d_head]`; zeros where attention as a whole is replaced.
+    Z,
     /// Attention module's output before it is added, `[T, d]`.
     AttnOut,
     /// Residual stream between attention and MLP, `[T, d]`; sequential blocks only.
@@ -30,10 +33,11 @@ pub enum Hook {
 
 impl Hook {
     /// All of them, in the order in which a forward pass meets them.
-    pub const ALL: [Hook; 9] = [
+    pub const ALL: [Hook; 10] = [
         Hook::Embed,
         Hook::ResidPre,
         Hook::Pattern,
+        Hook::Z,
         Hook::AttnOut,
         Hook::ResidMid,
         Hook::MlpOut,
@@ -48,6 +52,7 @@ impl Hook {
             Hook::Embed => "embed",
             Hook::ResidPre => "resid_pre",
             Hook::Pattern => "pattern",
+            Hook::Z => "z",
             Hook::AttnOut => "attn_out",
             Hook::ResidMid => "resid_mid",
             Hook::MlpOut => "mlp_out",

@@ -21,9 +21,9 @@ pub enum Module {
 pub enum Action {
     /// Attention weights := identity: each token attends to itself alone (the paper's short-circuit).
     Identity,
-    /// Output := 0 (whole module: its bias too; single heads: those heads' values).
+    /// Output := 0 (whole module: its bias too; single heads: those heads' weighted values).
     Zero,
-    /// Output := its mean over a reference artifact.
+    /// Output := its mean over a reference artifact (single heads: the mean of those heads' weighted values).
     Mean,
 }
 
@@ -59,7 +59,7 @@ pub enum AttnChange {
     Zero,
     /// The module's output is its reference mean.
     Mean,
-    /// Head by head: `Some(Identity)`, `Some(Zero)` or ordinary.
+    /// Head by head; `None` is ordinary.
     Heads(Vec<Option<Action>>),
 }
 
@@ -251,8 +251,8 @@ impl FromStr for Part {
         };
         let heads = heads.map(str::parse).transpose().with_context(|| format!("heads of `{text}`"))?;
         ensure!(
-            heads.is_none() || (module == Module::Attn && action != Action::Mean),
-            "`{text}`: only attn.identity and attn.zero go by head"
+            heads.is_none() || module == Module::Attn,
+            "`{text}`: an MLP has no heads; only what is done to attention goes by head"
         );
         Ok(Part {
             module,
@@ -301,6 +301,7 @@ mod tests {
             "attn.identity@all",
             "attn.zero@5",
             "attn.mean@1",
+            "attn.mean@1:h0,2",
             "mlp.zero@5",
             "attn.identity@5:h3",
             "attn.identity@5:h0,3+mlp.zero@2",
@@ -319,11 +320,10 @@ mod tests {
         refused("attn.identity@5-3", "runs backwards");
         refused("attn.identity@3,3", "says 3 twice");
         refused("attn.identity@1+attn.identity@1", "twice");
-        refused("mlp.zero@1:h2", "by head");
         refused("attn.identity@x", "not a number");
         refused("attn.identity@", "not a number");
         refused("attn.identity@5:x2", "names no heads");
-        refused("attn.mean@5:random2", "by head");
+        refused("mlp.zero@5:random2", "by head");
     }
 
     #[test]

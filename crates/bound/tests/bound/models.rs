@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use rote_model::{
-    Activation, Block, Linear, Matrix, MlpKind, Model, Norm, NormKind, NormPlace, Panels, Positions,
+    Activation, Block, Linear, Matrix, Means, MlpKind, Model, Norm, NormKind, NormPlace, Panels, Positions,
     Residual, Rotary, Spec, Weights,
 };
 
@@ -160,12 +160,14 @@ impl Noise {
             format!("attn.identity@{block}+attn.zero@{other}"),
             format!("attn.mean@{block}"),
             format!("attn.mean@{other}+attn.identity@{block}:h{head}"),
+            format!("attn.mean@{block}:h{head}"),
         ]
     }
 }
 
-/// Some row for each block's attention output, `[n_blocks][d]`, as `attn.mean` needs it.
-pub fn means(model: &Model<f64>) -> Vec<Vec<f64>> {
+/// Some rows for `attn.mean`.
+pub fn means(model: &Model<f64>) -> Means<f64> {
     let mut noise = Noise(1 + model.spec.d_model as u64);
-    (0..model.spec.n_blocks).map(|_| noise.values(model.spec.d_model, 0.7)).collect()
+    let mut rows = |width: usize| (0..model.spec.n_blocks).map(|_| noise.values(width, 0.7)).collect();
+    Means { attn_out: rows(model.spec.d_model), z: rows(model.spec.d_query()) }
 }
