@@ -194,7 +194,7 @@ pub struct Run {
     /// Go on with what does not depend on a failure
     #[arg(short, long)]
     pub keep_going: bool,
-    /// Stages side by side; as many as there are threads by default
+    /// Stages side by side; one for every two threads by default, as a stage makes good use of several
     #[arg(long, value_name = "N")]
     pub jobs: Option<usize>,
     /// Threads of all running stages together; all cores by default

@@ -21,7 +21,7 @@ pub fn run_pipeline(run: &Run) -> Result<u8> {
     let store = &run.on.store;
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let threads = run.threads.unwrap_or(cores);
-    let jobs = run.jobs.unwrap_or(threads);
+    let jobs = run.jobs.unwrap_or(threads.div_ceil(2));
     if threads == 0 || jobs == 0 {
         return Err(Wrong::one("--threads and --jobs start at 1"));
     }
