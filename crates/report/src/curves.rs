@@ -2,7 +2,7 @@
 
 use crate::change::{Change, Sort};
 use crate::figure::Panel;
-use crate::figure::{Axis, Draw, Figure, Point, Series};
+use crate::figure::{Axis, Draw, Figure, Label, Point, Series};
 use crate::figures::{from_loss, from_row, loss_axis, panel, share_axis};
 use crate::scale::Spread;
 use crate::study::{Loss, Model, Study, wilson};
@@ -13,7 +13,7 @@ pub fn trade_off(study: &Study) -> Figure {
         let points = model.trade_off();
         let best = model.best().map(|best| best.0.text.clone());
         let group = |name: &str, style: usize, belongs: fn(Sort) -> bool| {
-            let mut points: Vec<_> = points
+            let points: Vec<_> = points
                 .iter()
                 .filter(|(change, recall, general)| {
                     belongs(change.sort) && recall.value.is_finite() && general.value.is_finite()
@@ -23,15 +23,13 @@ pub fn trade_off(study: &Study) -> Figure {
                     x_interval: Some((general.low, general.high)),
                     // Controls are told by their mark; their names would crowd out those of the bypasses.
                     label: change.is_bypass().then(|| match best.as_ref() == Some(&change.text) {
-                        true => format!("best: {}", change.label),
-                        false => change.label.clone(),
+                        true => Label::Sure(format!("best: {}", change.label)),
+                        false => Label::Spare(change.label.clone()),
                     }),
                     sources: model.named(recall.origin | general.origin),
                     ..from_loss(model, 0.0, change, *recall)
                 })
                 .collect();
-            // The best set is labelled first: it must find its place.
-            points.sort_by_key(|point| Some(&point.of) != best.as_ref());
             (!points.is_empty()).then(|| Series {
                 name: name.into(),
                 style,

@@ -43,7 +43,7 @@ pub struct Point {
     /// The intervention, or what else the point is of.
     pub of: String,
     /// Text beside it.
-    pub label: Option<String>,
+    pub label: Option<Label>,
     /// A third number, for cells.
     pub z: Option<f64>,
     /// Ends of the 95 % interval of `z`.
@@ -54,6 +54,24 @@ pub struct Point {
     pub sources: Vec<String>,
     /// Whether it has no place across and stands before the axis, on its own.
     pub aside: bool,
+}
+
+/// Text beside a point.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Label {
+    /// Before all others, if need be at a distance and with a line that leads to it.
+    Sure(String),
+    /// Where there is room.
+    Spare(String),
+}
+
+impl Label {
+    /// As written.
+    pub fn text(&self) -> &str {
+        match self {
+            Label::Sure(text) | Label::Spare(text) => text,
+        }
+    }
 }
 
 /// How points are drawn.
@@ -270,7 +288,7 @@ impl Panel {
                 } else {
                     crate::number::plain(point.y)
                 };
-                let _ = write!(text, " {} {y};", point.label.as_ref().unwrap_or(&point.of));
+                let _ = write!(text, " {} {y};", point.label.as_ref().map_or(&*point.of, Label::text));
             }
         }
         text
@@ -343,15 +361,17 @@ impl Panel {
             };
             (x.at(point.x) + apart, y.at(point.y))
         };
+        let mut bars = Vec::new();
         for (index, series) in self.series.iter().enumerate().rev() {
             let class = format!("bar s{}", series.style);
             for point in &series.points {
                 let place = at(index, point);
-                if let Some((low, high)) = point.y_interval {
-                    svg.line(&class, (place.0, y.at(low)), (place.0, y.at(high)));
-                }
-                if let Some((low, high)) = point.x_interval {
-                    svg.line(&class, (x.at(low), place.1), (x.at(high), place.1));
+                let upright =
+                    point.y_interval.map(|(low, high)| ((place.0, y.at(high)), (place.0, y.at(low))));
+                let level = point.x_interval.map(|(low, high)| ((x.at(low), place.1), (x.at(high), place.1)));
+                for (from, to) in [upright, level].into_iter().flatten() {
+                    svg.line(&class, from, to);
+                    bars.push((from.0, from.1, to.0, to.1));
                 }
             }
             if series.draw == Draw::Line {
@@ -378,11 +398,11 @@ impl Panel {
             .enumerate()
             .flat_map(|(index, series)| series.points.iter().map(move |point| (index, series, point)))
             .filter_map(|(index, series, point)| {
-                Some((at(index, point), point.label.as_deref()?, series.style))
+                Some((at(index, point), point.label.as_ref()?, series.style))
             })
             .collect();
         let frame = (left, top - 8.0, WIDTH, bottom);
-        for label in place::around_points(&labelled, &marks, frame) {
+        for label in place::around_points(&labelled, &marks, &bars, frame) {
             if let Some(lead) = label.lead {
                 svg.line("lead", lead.0, lead.1);
             }

@@ -1,4 +1,6 @@
-//! Where labels stand so that none lies over another, over a mark, or outside the frame.
+//! Where labels stand so that none lies over another, over a mark or bar, or outside the frame.
+
+use crate::figure::Label;
 
 /// A label that found its place.
 #[derive(Clone, Debug, PartialEq)]
@@ -60,17 +62,31 @@ pub fn apart(wanted: &[f64], gap: f64, (top, bottom): (f64, f64)) -> Vec<f64> {
 
 const SIZE: f64 = 11.0;
 const CLEAR: f64 = 4.5;
+const THIN: f64 = 0.5;
+/// Up to where a label plainly belongs to its point.
+const BESIDE: f64 = 14.0;
 
 type Box4 = (f64, f64, f64, f64);
 
-/// Labels beside their points, the first given first served; one that finds no place is left out.
-pub fn around_points(labels: &[((f64, f64), &str, usize)], marks: &[(f64, f64)], frame: Box4) -> Vec<Placed> {
-    let mut taken: Vec<Box4> =
-        marks.iter().map(|&(x, y)| (x - CLEAR, y - CLEAR, x + CLEAR, y + CLEAR)).collect();
+/// Labels beside their points, clear of `marks` and `bars`; sure ones first, then the first given first served. One
+/// that finds no place is left out.
+pub fn around_points(
+    labels: &[((f64, f64), &Label, usize)],
+    marks: &[(f64, f64)],
+    bars: &[Box4],
+    frame: Box4,
+) -> Vec<Placed> {
+    let around = |&(x, y): &(f64, f64)| (x - CLEAR, y - CLEAR, x + CLEAR, y + CLEAR);
+    let along = |&(x, y, right, bottom): &Box4| (x - THIN, y - THIN, right + THIN, bottom + THIN);
+    let mut taken: Vec<Box4> = marks.iter().map(around).chain(bars.iter().map(along)).collect();
     let mut placed = Vec::new();
-    for &((x, y), text, style) in labels {
+    let mut labels = labels.to_vec();
+    labels.sort_by_key(|(_, label, _)| matches!(label, Label::Spare(_)));
+    for ((x, y), label, style) in labels {
+        let text = label.text();
+        let most = if matches!(label, Label::Sure(_)) { f64::INFINITY } else { BESIDE };
         let wide = crate::svg::width(text, SIZE);
-        let found = candidates().find_map(|(angle, radius)| {
+        let found = candidates().filter(|(_, radius)| *radius <= most).find_map(|(angle, radius)| {
             let (sine, cosine) = angle.sin_cos();
             let (cx, cy) = (x + radius * cosine, y - radius * sine);
             // The text's nearest side touches the end of the ray.
@@ -83,7 +99,7 @@ pub fn around_points(labels: &[((f64, f64), &str, usize)], marks: &[(f64, f64)],
         });
         if let Some((area, radius, end)) = found {
             taken.push(area);
-            let lead = (radius > 14.0).then(|| {
+            let lead = (radius > BESIDE).then(|| {
                 let away = (end.0 - x).hypot(end.1 - y);
                 let begin = (x + (end.0 - x) * 5.0 / away, y + (end.1 - y) * 5.0 / away);
                 (begin, end)
@@ -126,15 +142,23 @@ mod tests {
         let points: Vec<(f64, f64)> = (0..30)
             .map(|index| (100.0 + f64::from(index % 6) * 7.0, 100.0 + f64::from(index / 6) * 7.0))
             .collect();
-        let labels: Vec<_> = points.iter().map(|&point| (point, "6–7", 0)).collect();
-        let placed = around_points(&labels, &points, (0.0, 0.0, 400.0, 300.0));
+        let (sure, spare) = (Label::Sure("6–7".into()), Label::Spare("0–1".into()));
+        let bar = (60.0, 90.0, 180.0, 90.0);
+        let place = |label: &Label| {
+            let labels: Vec<_> = points.iter().map(|&point| (point, label, 0)).collect();
+            around_points(&labels, &points, &[bar], (0.0, 0.0, 400.0, 300.0))
+        };
+        let placed = place(&sure);
         assert!(placed.len() >= 20, "{}", placed.len());
+        let beside = place(&spare);
+        assert!((2..placed.len()).contains(&beside.len()) && beside.iter().all(|label| label.lead.is_none()));
         let boxes: Vec<Box4> = placed
             .iter()
             .map(|label| {
                 (label.at.0, label.at.1 - 9.0, label.at.0 + crate::svg::width("6–7", SIZE), label.at.1 + 2.0)
             })
             .collect();
+        assert!(boxes.iter().all(|one| !overlap(one, &bar)), "a label lies over a bar");
         for (index, one) in boxes.iter().enumerate() {
             assert!(boxes[index + 1..].iter().all(|other| !overlap(one, other)));
         }
