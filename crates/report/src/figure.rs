@@ -84,7 +84,7 @@ pub enum Draw {
     Marks,
     /// Columns, each series on top of the one before, named in a key above.
     Columns,
-    /// A cell per point, the darker the larger its third number.
+    /// A cell per point, its colour the stronger the larger its third number.
     Cells,
 }
 

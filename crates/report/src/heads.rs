@@ -20,9 +20,9 @@ pub fn heads(study: &Study) -> Figure {
     Figure {
         name: "heads",
         title: "What each head costs when it alone is bypassed".into(),
-        caption: "Relative loss against the unchanged model in percent, a cell per head; the darker the more is lost, \
-                  orange where something is gained; \u{2217} where the 95 % interval is beyond zero. The intervals are \
-                  in the CSV and below. Heads that were not bypassed alone are left blank. Controls: the head's values \
+        caption: "Relative loss against the unchanged model in percent, a cell per head; the stronger its colour the more is \
+                  lost, orange where something is gained; \u{2217} where the 95 % interval is beyond zero. The intervals \
+                  are in the CSV and below. Heads that were not bypassed alone are left blank. Controls: the head's values \
                   set to zero instead, in panels of their own, and single heads drawn by lot, framed with dashes."
             .into(),
         columns: ("head", "block"),

@@ -37,7 +37,7 @@ pub fn columns(panel: &Panel, x: &Scale, y: &Scale, svg: &mut Svg) {
 /// Ends of the scale of shades, the smallest that holds all.
 const SCALES: [f64; 3] = [0.25, 0.5, 1.0];
 
-/// Cells: a square of the map per point, the darker the larger its third number; below zero in another colour.
+/// Cells: a square of the map per point, its colour the stronger the larger its third number; below zero in another colour.
 pub fn cells(panel: &Panel, x: &Scale, y: &Scale, svg: &mut Svg) {
     for series in panel.series.iter().filter(|series| series.draw == Draw::Cells) {
         let wide = (x.at(1.0) - x.at(0.0)).abs();
