@@ -223,31 +223,31 @@ fn part<T>(logits: &mut [T], start: usize, target: u32) -> Part {
         // So far below that it adds nothing.
         *logit = max - T::of(1e3);
     }
-    let mut sums = [[T::ZERO; LANES]; 3];
+    // In f64: beside a likely token f32 would lose all that are rarer than its last place, always to the same side.
+    let mut sums = [[0.0; LANES]; 3];
+    let mut add = |lane: usize, logit: T| {
+        let below = logit - max;
+        let (weight, below) = (below.exp().f64(), below.f64());
+        sums[0][lane] += weight;
+        sums[1][lane] = weight.fused(below, sums[1][lane]);
+        sums[2][lane] = (weight * below).fused(below, sums[2][lane]);
+    };
     let chunks = logits.chunks_exact(LANES);
     let rest = chunks.remainder();
     for chunk in chunks {
         for lane in 0..LANES {
-            let below = chunk[lane] - max;
-            let weight = below.exp();
-            sums[0][lane] += weight;
-            sums[1][lane] = weight.fused(below, sums[1][lane]);
-            sums[2][lane] = (weight * below).fused(below, sums[2][lane]);
+            add(lane, chunk[lane]);
         }
     }
     for (lane, &logit) in rest.iter().enumerate() {
-        let below = logit - max;
-        let weight = below.exp();
-        sums[0][lane] += weight;
-        sums[1][lane] = weight.fused(below, sums[1][lane]);
-        sums[2][lane] = (weight * below).fused(below, sums[2][lane]);
+        add(lane, logit);
     }
     Part {
         max: max.f64(),
         argmax,
-        sum: fold(sums[0]).f64(),
-        first: fold(sums[1]).f64(),
-        second: fold(sums[2]).f64(),
+        sum: fold(sums[0]),
+        first: fold(sums[1]),
+        second: fold(sums[2]),
     }
 }
 }
@@ -292,5 +292,23 @@ fn combine<'a>(parts: impl Iterator<Item = &'a Part> + Clone, target: u32, logit
         argmax_logprob: if best.argmax == target { logprob } else { -log_sum },
         entropy: log_sum - mean,
         deviation: (second / sum - mean * mean).max(0.0).sqrt(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A sum in f32 would stay at 1 in the likely token's lane: nearly a millionth would be lost.
+    #[test]
+    fn rare_tokens_count_beside_a_likely_one() {
+        let (below, rare) = (-18.0_f32, (-18.0_f64).exp());
+        let mut logits = [below; TILE];
+        logits[3] = 0.0;
+        let found = part(&mut logits, 0, u32::MAX);
+        let count = (TILE - 1) as f64;
+        assert!((found.sum - (1.0 + count * rare)).abs() < 1e-11, "{}", found.sum);
+        assert!((found.first - count * rare * -18.0).abs() < 1e-10, "{}", found.first);
+        assert!((found.second - count * rare * 324.0).abs() < 1e-9, "{}", found.second);
     }
 }

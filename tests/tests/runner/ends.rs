@@ -153,7 +153,8 @@ fn devices_limit_what_runs_side_by_side() {
 
 /// The most stages at once of a run that starts from nothing.
 fn most(lab: &Lab, arguments: &[&str]) -> usize {
-    let mut command = lab.command(&[&["run", "demo.toml", "-q", "--threads", "4"], arguments].concat());
+    let mut command =
+        lab.command(&[&["run", "demo.toml", "-q", "--threads", "4", "--jobs", "4"], arguments].concat());
     let mut runner = command.env("STAND_IN_PAUSE", "60").stdout(std::process::Stdio::null()).spawn().unwrap();
     let mut most = 0;
     while runner.try_wait().unwrap().is_none() {

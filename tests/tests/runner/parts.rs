@@ -147,7 +147,8 @@ fn a_failure_elsewhere_ends_a_run_after_the_part_in_hand() {
     let lab = Lab::new();
     lab.pipeline(&format!("{PIPELINE}[score]\nrequests = \"prepare\"\nletter = [\"a\"]\n"));
     let run = |arguments: &[&str]| {
-        let arguments = [&["run", "demo.toml", "--parts", "4", "--threads", "2"], arguments].concat();
+        let arguments =
+            [&["run", "demo.toml", "--parts", "4", "--threads", "2", "--jobs", "2"], arguments].concat();
         let mut command = lab.command(&arguments);
         told(command.env("STAND_IN_PAUSE", "200").env("STAND_IN_FAIL", "score").output().unwrap())
     };
