@@ -36,8 +36,8 @@ impl Answer {
 const TOKENS: usize = 8192;
 /// Bytes that a batch may take unless it has to take more: beyond it nothing is gained.
 const BYTES: u64 = 2 << 30;
-/// Tokens whose activations a thread holds at a time (a group of `Model::run`), and columns and rows of a tile of
-/// logits.
+/// Tokens whose activations a thread holds at a time (a group of `Model::run`; a longer row is one by itself), and
+/// columns and rows of a tile of logits.
 const WORKING: (usize, usize) = (1024, 1024 * 256);
 
 /// A plan of work.
@@ -52,9 +52,8 @@ pub struct Sweep<'a, T> {
 }
 
 impl<'a, T: Real> Sweep<'a, T> {
-    /// Every one of `changes` on `model`. `means` are what `attn.mean` puts in attention's
-    /// place; with `generate`, free-running text is decoded; `room` limits the requests that go
-    /// together.
+    /// Every one of `changes` on `model`. `means` are what `attn.mean` puts in attention's place; with `generate`,
+    /// free-running text is decoded; `room` limits the requests that go together.
     ///
     /// # Errors
     /// An intervention that does not fit the model.
@@ -134,7 +133,7 @@ impl<'a, T: Real> Sweep<'a, T> {
         let numbers = states + (caches * 2.0 * spec.d_kv() as f64) as usize;
         let answers = self.changes.len() * size_of::<Readout>();
         let working = 3 * spec.d_model + 2 * spec.d_query() + 2 * spec.d_kv() + gates * spec.d_mlp;
-        let working = WORKING.0 * working + WORKING.1;
+        let working = WORKING.0.max(longest) * working + WORKING.1;
         let likeliest = if self.likeliest.is_some() { Likeliest::<T>::bytes(spec) } else { 0 };
         let need = Need {
             weights: weights(self.model) + likeliest,

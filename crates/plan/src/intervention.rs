@@ -320,6 +320,7 @@ mod tests {
         refused("attn.identity@5-3", "runs backwards");
         refused("attn.identity@3,3", "says 3 twice");
         refused("attn.identity@1+attn.identity@1", "twice");
+        refused("mlp.zero@1:h2", "by head");
         refused("attn.identity@x", "not a number");
         refused("attn.identity@", "not a number");
         refused("attn.identity@5:x2", "names no heads");
