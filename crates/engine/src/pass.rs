@@ -221,15 +221,15 @@ fn run<T: Real>(
         })
         .collect();
     let mut inputs = vec![Vec::new(); n_blocks];
-    if keep_inputs.is_empty() {
-        model.run(from..n_blocks, &mut x, &mut rows, work, &mut NoTap)?;
-    } else {
-        for block in from..n_blocks {
-            if keep_inputs[block] {
-                inputs[block] = x.clone();
-            }
-            model.run(block..block + 1, &mut x, &mut rows, work, &mut NoTap)?;
+    let mut at = from;
+    while at < n_blocks {
+        if keep_inputs.get(at) == Some(&true) {
+            inputs[at] = x.clone();
         }
+        // As many blocks at once as nobody looks between: threads wait for each other after each call.
+        let end = (at + 1..n_blocks).find(|&block| keep_inputs.get(block) == Some(&true)).unwrap_or(n_blocks);
+        model.run(at..end, &mut x, &mut rows, work, &mut NoTap)?;
+        at = end;
     }
     let starts = sizes
         .iter()

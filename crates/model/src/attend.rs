@@ -9,7 +9,7 @@ use std::ops::Range;
 
 use rayon::prelude::*;
 
-use crate::kernels::{LANES, Threads, fold, wide_fn};
+use crate::kernels::{LANES, Threads, fold, largest, wide_fn};
 use crate::state::{KeysValues, PANEL};
 use crate::sums::{Abreast, Rows, Strided, abreast, add_up};
 use crate::{Real, Spec};
@@ -41,13 +41,13 @@ pub(crate) fn attend<T: Real>(spec: &Spec, tasks: Vec<Task<'_, T>>, threads: Thr
     match threads {
         Threads::One => {
             let mut work = Work::default();
-            tasks.into_iter().for_each(|mut task| mix(&mut task, spec, &mut work, &mut |_, _, _| {}));
+            tasks.into_iter().for_each(|mut task| mix(&mut task, spec, &mut work, &mut |_, _, _, _| {}));
         }
         Threads::All => {
             let width = spec.d_query();
             let pieces: Vec<_> = tasks.into_iter().flat_map(|task| task.pieces(width)).collect();
             pieces.into_par_iter().for_each_init(Work::default, |work, mut piece| {
-                mix(&mut piece, spec, work, &mut |_, _, _| {});
+                mix(&mut piece, spec, work, &mut |_, _, _, _| {});
             });
         }
     }
@@ -58,10 +58,9 @@ pub(crate) fn attend_with_weights<T: Real>(spec: &Spec, mut task: Task<'_, T>) -
     let new = task.out.len() / spec.d_query();
     let keys = task.first + new;
     let mut weights = vec![T::ZERO; spec.n_heads * new * keys];
-    mix(&mut task, spec, &mut Work::default(), &mut |head, query, row| {
-        let at = (head * new + query) * keys;
-        let len = row.len().min(keys);
-        weights[at..at + len].copy_from_slice(&row[..len]);
+    mix(&mut task, spec, &mut Work::default(), &mut |head, query, row, inverse| {
+        let weights = &mut weights[(head * new + query) * keys..][..keys];
+        weights.iter_mut().zip(row).for_each(|(weight, &part)| *weight = part * inverse);
     });
     weights
 }
@@ -69,19 +68,22 @@ pub(crate) fn attend_with_weights<T: Real>(spec: &Spec, mut task: Task<'_, T>) -
 /// What a task writes to meanwhile.
 #[derive(Default)]
 struct Work<T> {
-    /// `[queries, stride]`, scores and then weights by position.
+    /// `[queries, stride]`, by position: scores and then weights, but for a factor.
     scores: Vec<T>,
+    /// The factor of each query.
+    inverses: Vec<T>,
     /// `[queries abreast, d_head]`: values of one stretch of positions.
     part: Vec<T>,
 }
 
 wide_fn! {
-    /// Runs a task. `each(head, query, weights)` is shown the weights over positions from 0 on.
+    /// Runs a task. `each(head, query, weights, inverse)` is shown the weights over positions from 0 on, still to be
+    /// multiplied by `inverse`.
     fn mix<T>(
         task: &mut Task<'_, T>,
         spec: &Spec,
         work: &mut Work<T>,
-        each: &mut dyn FnMut(usize, usize, &[T]),
+        each: &mut dyn FnMut(usize, usize, &[T], T),
     ) {
         let new = task.out.len() / spec.d_query();
         for head in 0..spec.n_heads {
@@ -165,7 +167,7 @@ impl<'a, T: Real> Task<'a, T> {
         }
     }
 
-    /// From scores to weights.
+    /// From scores to weights, but for a factor: weighted values are fewer than weights.
     #[inline(always)]
     fn weights(
         &self,
@@ -173,16 +175,18 @@ impl<'a, T: Real> Task<'a, T> {
         head: usize,
         chunk: Range<usize>,
         work: &mut Work<T>,
-        each: &mut dyn FnMut(usize, usize, &[T]),
+        each: &mut dyn FnMut(usize, usize, &[T], T),
     ) {
         let stride = self.room(&chunk);
+        work.inverses.clear();
         for (query, row) in chunk.zip(work.scores.chunks_exact_mut(stride)) {
             let Range { start, end } = self.seen(query);
             let row = &mut row[..end.next_multiple_of(LANES)];
             row[..start].fill(T::NEG_INFINITY);
             row[end..].fill(T::NEG_INFINITY);
-            softmax(row, T::of(spec.score_scale));
-            each(head, query, &row[..end]);
+            let inverse = softmax(row, T::of(spec.score_scale));
+            each(head, query, &row[..end], inverse);
+            work.inverses.push(inverse);
         }
     }
 
@@ -237,33 +241,26 @@ impl<'a, T: Real> Task<'a, T> {
                 }
             });
         }
+        for (query, &inverse) in chunk.zip(&work.inverses) {
+            let out = &mut self.out[query * width + head * d..][..d];
+            out.iter_mut().for_each(|out| *out *= inverse);
+        }
     }
 }
 
-/// `row := softmax(scale * row)`, whole lanes; minus infinity is a weight of exactly 0, so a longer row of them changes
-/// nothing.
+/// `row * result := softmax(scale * row)`, whole lanes; minus infinity is a weight of exactly 0, so a longer row of them
+/// changes nothing.
 #[inline(always)]
-fn softmax<T: Real>(row: &mut [T], scale: T) {
-    let mut largest = [T::NEG_INFINITY; LANES];
-    for chunk in row.chunks_exact_mut(LANES) {
-        for lane in 0..LANES {
-            chunk[lane] *= scale;
-            largest[lane] = largest[lane].larger(chunk[lane]);
-        }
-    }
-    let mut max = T::NEG_INFINITY;
-    for value in largest {
-        max = max.larger(value);
-    }
+fn softmax<T: Real>(row: &mut [T], scale: T) -> T {
+    let max = largest(row);
     let mut lanes = [T::ZERO; LANES];
     for chunk in row.chunks_exact_mut(LANES) {
         for lane in 0..LANES {
-            chunk[lane] = (chunk[lane] - max).exp();
+            chunk[lane] = ((chunk[lane] - max) * scale).exp();
             lanes[lane] += chunk[lane];
         }
     }
-    let inverse = T::ONE / fold(lanes);
-    row.iter_mut().for_each(|weight| *weight *= inverse);
+    T::ONE / fold(lanes)
 }
 
 #[cfg(test)]

@@ -143,12 +143,9 @@ fn exp(x: f32) -> f32 {
     p = p.mul_add(r, 1.666_666_5e-1);
     p = p.mul_add(r, 0.5);
     p = p.mul_add(r * r, r) + 1.0;
-    // 2^n in two factors, so that neither leaves the range of normal numbers. The whole number stands in the last
-    // bits of the rounded sum.
-    let n = rounded.to_bits().wrapping_sub(ROUND.to_bits()) as i32;
-    let half = n >> 1;
-    let power = |n: i32| f32::from_bits(((n + 127) << 23) as u32);
-    let value = p * power(half) * power(n - half);
+    // Times 2^n, by adding n to the exponent: the whole number stands in the last bits of the rounded sum, and all
+    // others are shifted out.
+    let value = f32::from_bits(p.to_bits().wrapping_add(rounded.to_bits() << 23));
     if x < -87.336_54 { 0.0 } else { value }
 }
 
