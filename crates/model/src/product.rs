@@ -19,10 +19,14 @@ use crate::kernels::{LANES, Threads, wide_fn};
 use crate::kernels::{Vectors, vectors};
 use crate::{Matrix, Real};
 
-/// Longest stretch of the inner index that one product adds up.
-const DEPTH: usize = 512;
-/// Rows up to which gemm can be told to leave panels where they are.
-const MANY_ROWS: usize = 1536;
+/// Longest stretch of the inner index that one product adds up: in shorter sums less is rounded away, and with fewer than
+/// a hundred the kernels are felt to begin and end.
+const DEPTH: usize = 128;
+/// Rows that meet all panels before the next do: few enough to stay near the processor meanwhile, and to let gemm leave
+/// panels where they are.
+const NEAR_ROWS: usize = 384;
+/// Rows that gemm's kernels take at a time, or a multiple of it.
+const KERNEL_ROWS: usize = 12;
 /// Rows that are worth a thread.
 const FEW_ROWS: usize = 32;
 
@@ -31,7 +35,7 @@ const FEW_ROWS: usize = 32;
 fn panel_rows() -> usize {
     #[cfg(target_arch = "x86_64")]
     if let Vectors::Bits512 = vectors() {
-        gemm::set_lhs_packing_threshold_single_thread(MANY_ROWS / 6);
+        gemm::set_lhs_packing_threshold_single_thread(NEAR_ROWS / 6);
         return 64;
     }
     192
@@ -199,10 +203,11 @@ fn whole<T: Real>(
         Threads::One => 1,
         Threads::All => (2 * rayon::current_num_threads()).div_ceil(panels.len()).min(m / FEW_ROWS),
     };
-    let cuts = wanted.max(m.div_ceil(MANY_ROWS));
+    let many = m.div_ceil(wanted.max(m.div_ceil(NEAR_ROWS))).next_multiple_of(KERNEL_ROWS);
+    let cuts = m.div_ceil(many);
     let one = |index: usize| {
-        let cut = index % cuts;
-        piece(panels.start + index / cuts, cut * m / cuts..(cut + 1) * m / cuts);
+        let from = index / panels.len() * many;
+        piece(panels.start + index % panels.len(), from..m.min(from + many));
     };
     match threads {
         Threads::One => (0..panels.len() * cuts).for_each(one),

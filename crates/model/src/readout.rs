@@ -121,8 +121,10 @@ impl<T: Real> Model<T> {
     ) -> Vec<R> {
         let unembed = &self.weights.unembed;
         let (vocab, rows) = (unembed.n_out(), normed.len() / unembed.n_in());
-        (0..vocab.div_ceil(TILE))
+        let tiles = vocab.div_ceil(TILE);
+        (0..tiles)
             .into_par_iter()
+            .with_min_len(tiles / (4 * rayon::current_num_threads()))
             .map_init(Vec::new, |logits: &mut Vec<T>, index| {
                 let tile = index * TILE..vocab.min((index + 1) * TILE);
                 logits.resize(rows * tile.len(), T::ZERO);
