@@ -44,6 +44,7 @@ bucket MOTO="moto_server": build
 # needs lm-eval 0.4.13, gguf, polars)
 harness DATA: build
     python3 crates/score/tests/harness.py --model data/external/smollm2/model.gguf --data {{DATA}} --limit 200
+    python3 crates/score/tests/harness.py --model data/external/smollm2/model.gguf --data {{DATA}} --limit 200 --speed
 
 # local bounds of SmolLM2 beside numpy's (after `just smollm2`; needs numpy, gguf, pyarrow)
 bounds-numpy: build

@@ -8,7 +8,7 @@ use clap::Args;
 use rayon::prelude::*;
 use rote_artifact::tables::{Bound as BoundRow, Constant, Ratio, Reach, Request};
 use rote_artifact::{Misfit, TableWriter, join, read};
-use rote_engine::{check_tokens, load_subject, means, multiply_adds};
+use rote_engine::{check_tokens, load_subject, means, multiply_adds, weight_bytes};
 use rote_plan::unfold;
 use rote_stage::{Context, Output, Stage, Work};
 use rote_store::{Manifest, Subject};
@@ -75,6 +75,10 @@ impl Stage for Bound {
         requests.truncate(params.limit);
         let multiply_adds = PASSES * multiply_adds(&inputs.model, &requests, &params.change)?;
         Ok(Some(Work { requests: requests.len(), multiply_adds, disk: None }))
+    }
+
+    fn weights(inputs: &Inputs, _: &Params) -> Result<Option<u64>> {
+        weight_bytes(&inputs.model, "f64").map(Some)
     }
 
     fn run(inputs: &Inputs, params: &Params, output: &Output, context: &Context) -> Result<()> {

@@ -9,7 +9,7 @@ use anyhow::{Context as _, Result, ensure};
 use clap::Args;
 use rote_artifact::tables::Request;
 use rote_artifact::{Activation, ActivationKey, ActivationWriter, Misfit, Store, join_activations, read};
-use rote_engine::{capture, check_tokens, load_subject, means, multiply_adds};
+use rote_engine::{capture, check_tokens, load_subject, means, multiply_adds, weight_bytes};
 use rote_model::{Real, Residual, Spec, load_spec};
 use rote_plan::{Hook, Span, unfold};
 use rote_stage::Output;
@@ -73,6 +73,10 @@ impl Stage for Capture {
         let spec = load_spec(inputs.model.to_str().context("--model is not UTF-8")?)?;
         let disk = Some(bytes(&spec, &requests, params)?);
         Ok(Some(Work { requests: requests.len(), multiply_adds, disk }))
+    }
+
+    fn weights(inputs: &Inputs, params: &Params) -> Result<Option<u64>> {
+        weight_bytes(&inputs.model, &params.compute.dtype).map(Some)
     }
 
     fn run(inputs: &Inputs, params: &Params, output: &Output, context: &Context) -> Result<()> {

@@ -25,4 +25,4 @@ pub use room::{Need, Room};
 pub use sampled::sampled;
 pub use subject::{check_tokens, load_subject, subject};
 pub use sweep::{Answer, Sweep};
-pub use work::multiply_adds;
+pub use work::{multiply_adds, weight_bytes};

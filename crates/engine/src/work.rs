@@ -1,10 +1,10 @@
-//! `multiply_adds`: what a sweep computes, told from what is declared alone; no weight is read, nothing is run.
+//! What a sweep computes and holds, told from what is declared alone; no weight is read, nothing is run.
 
 use std::path::Path;
 
 use anyhow::{Context, Result};
 use rote_artifact::tables::Request;
-use rote_model::{MlpKind, Spec, load_spec};
+use rote_model::{MlpKind, Real, Spec, load_size, load_spec};
 use rote_plan::{Intervention, unfold};
 
 /// Multiply-adds of the matrix products with which the model `name` answers `requests` under `changes`, about.
@@ -14,6 +14,15 @@ use rote_plan::{Intervention, unfold};
 pub fn multiply_adds(name: &Path, requests: &[Request], changes: &[String]) -> Result<f64> {
     let spec = load_spec(name.to_str().context("--model is not UTF-8")?)?;
     Ok(of_sweep(&spec, requests, &unfold(changes, spec.n_blocks).context("--change")?))
+}
+
+/// Bytes of the weights of the model `name` as a computation in `dtype` (`f32` or `f64`) holds them.
+///
+/// # Errors
+/// No such model; a file that is damaged.
+pub fn weight_bytes(name: &Path, dtype: &str) -> Result<u64> {
+    let each = if dtype == f64::NAME { size_of::<f64>() } else { size_of::<f32>() };
+    Ok(load_size(name.to_str().context("--model is not UTF-8")?)? * each as u64)
 }
 
 /// Each intervention runs the blocks from its first changed one on and reads out the continuation. Attention's own products

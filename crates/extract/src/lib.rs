@@ -16,7 +16,7 @@ use anyhow::{Result, ensure};
 use clap::Args;
 use rote_artifact::tables::{Extraction, Request};
 use rote_artifact::{Misfit, TableWriter, read};
-use rote_engine::{Room, Sweep, check_tokens, load_subject, multiply_adds, sampled};
+use rote_engine::{Room, Sweep, check_tokens, load_subject, multiply_adds, sampled, weight_bytes};
 use rote_model::{Real, Sampler};
 use rote_plan::Intervention;
 use rote_stage::Output;
@@ -84,6 +84,10 @@ impl Stage for Extract {
         let requests: Vec<Request> = read(&inputs.requests)?;
         let multiply_adds = multiply_adds(&inputs.model, &requests, &[])?;
         Ok(Some(Work { requests: requests.len(), multiply_adds, disk: None }))
+    }
+
+    fn weights(inputs: &Inputs, params: &Params) -> Result<Option<u64>> {
+        weight_bytes(&inputs.model, &params.compute.dtype).map(Some)
     }
 
     fn run(inputs: &Inputs, params: &Params, output: &Output, context: &Context) -> Result<()> {

@@ -9,7 +9,7 @@ use anyhow::{Context as _, Result, ensure};
 use clap::Args;
 use rote_artifact::tables::{Item, Outcome, Request};
 use rote_artifact::{Misfit, TableWriter, join, read};
-use rote_engine::{Room, Sweep, check_tokens, load_subject, means, multiply_adds, sampled};
+use rote_engine::{Room, Sweep, check_tokens, load_subject, means, multiply_adds, sampled, weight_bytes};
 use rote_model::{Real, Sampler};
 use rote_plan::unfold;
 use rote_stage::Output;
@@ -76,6 +76,10 @@ impl Stage for Intervene {
         let times = if params.generate { 2.0 } else { 1.0 };
         let multiply_adds = times * multiply_adds(&inputs.model, &requests, &params.change)?;
         Ok(Some(Work { requests: requests.len(), multiply_adds, disk: None }))
+    }
+
+    fn weights(inputs: &Inputs, params: &Params) -> Result<Option<u64>> {
+        weight_bytes(&inputs.model, &params.compute.dtype).map(Some)
     }
 
     fn run(inputs: &Inputs, params: &Params, output: &Output, context: &Context) -> Result<()> {

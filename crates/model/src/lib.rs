@@ -32,7 +32,7 @@ mod weights;
 
 pub use families::FAMILIES;
 pub use forward::{Means, Model, Row, Workspace};
-pub use load::{Identity, Loaded, load, load_spec, load_tokenizer};
+pub use load::{Identity, Loaded, load, load_size, load_spec, load_tokenizer};
 pub use product::Panels;
 pub use readout::{Likeliest, Readout};
 pub use real::Real;

@@ -7,6 +7,7 @@ use anyhow::{Context, Result};
 
 use crate::checkpoint::Checkpoint;
 use crate::families::config::Config;
+use crate::families::reader::is_buffer;
 use crate::families::{self, Layout, ggml};
 use crate::gguf::Gguf;
 use crate::source::{Source, weight_files};
@@ -67,6 +68,19 @@ pub fn load<T: Real>(name: &str) -> Result<Loaded<T>> {
 /// Reads what a model is like, without its weights.
 pub fn load_spec(name: &str) -> Result<Spec> {
     Ok(Opened::open(&Source::find(name)?)?.spec)
+}
+
+/// How many numbers a model's weights are, told from its files' headers.
+///
+/// # Errors
+/// Nothing of that name; a file that is damaged.
+pub fn load_size(name: &str) -> Result<u64> {
+    let checkpoint = match Source::find(name)? {
+        Source::Folder(folder) => Checkpoint::open(&weight_files(&folder)?)?,
+        Source::Gguf(path) => Checkpoint::of_gguf(Gguf::open(&path)?),
+    };
+    let weights = checkpoint.tensors().filter(|(name, _)| !is_buffer(name) && *name != ggml::ROTARY_FACTORS);
+    Ok(weights.map(|(_, shape)| shape.iter().product::<usize>() as u64).sum())
 }
 
 /// Loads a model's tokenizer alone.

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use rote_model::{Positions, load, load_spec, load_tokenizer};
+use rote_model::{Positions, load, load_size, load_spec, load_tokenizer};
 use safetensors::tensor::TensorView;
 use safetensors::{Dtype, SafeTensors};
 use serde_json::{Value, json};
@@ -271,6 +271,24 @@ fn parameters_are_counted_as_the_file_holds_them() {
         assert_eq!(identity.parameters, stored as u64, "{case}");
         assert_eq!(identity.files.len(), 2, "{case}");
     }
+}
+
+/// Buffers of old files are no weights; blocks of a GGUF file count by what they unfold to.
+#[test]
+fn the_headers_tell_how_many_numbers_the_weights_are() {
+    let mut seen = 0;
+    for entry in fs::read_dir(tiny("")).unwrap() {
+        let path = entry.unwrap().path();
+        let gguf = path.join("model.gguf");
+        let name = if gguf.is_file() { gguf } else { path };
+        let name = name.to_str().unwrap();
+        if load_spec(name).is_ok() {
+            let parameters = load::<f32>(name).unwrap().identity.parameters;
+            assert_eq!(load_size(name).unwrap(), parameters, "{name}");
+            seen += 1;
+        }
+    }
+    assert_eq!(seen, 19);
 }
 
 #[test]

@@ -200,7 +200,7 @@ pub struct Run {
     /// Threads of all running stages together; all cores by default
     #[arg(long, value_name = "N")]
     pub threads: Option<usize>,
-    /// Gigabytes of memory of all running stages together, as far as earlier runs or their models tell; what the machine
+    /// Gigabytes of memory of all running stages together, as far as earlier runs or the stages tell; what the machine
     /// has by default
     #[arg(long, value_name = "GB")]
     pub memory: Option<f64>,

@@ -1,32 +1,33 @@
-//! What a node will take, as far as an earlier run or the size of its model tells.
+//! What a node will take, as far as an earlier run tells, or its stage, of its size.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use rote_store::{Manifest, files_of};
+use rote_store::Manifest;
 use serde_json::Value;
 
-use crate::check::{Node, Source};
-use crate::plan::Scene;
+use crate::check::Node;
+use crate::part::Work;
+use crate::plan::{Known, Scene};
 
-/// What it took, or is known to need at least.
+/// What it took, or by its size will take.
 pub struct Estimate {
     /// Seconds on [`Estimate::threads`].
     pub seconds: Option<f64>,
     /// Threads it had.
     pub threads: Option<u64>,
-    /// Bytes of memory at its peak.
+    /// Bytes of memory at its peak; by its size, of its weights alone.
     pub memory: Option<u64>,
-    /// Bytes on disk.
+    /// Bytes on disk; by its size, at most.
     pub disk: Option<u64>,
-    /// Whether it is of an earlier run, or of the model's size alone.
-    pub earlier: bool,
+    /// In how many parts it is made, where it was never run.
+    pub parts: Option<u16>,
 }
 
-/// From the last run of `node`, else from the last run of another node with its stage, else from its model's size.
-pub fn estimate(scene: &Scene, node: &Node) -> Option<Estimate> {
+/// From the last run of `node`, else from the last run of another node with its stage, else by its size.
+pub fn estimate(scene: &Scene, node: &Node, known: &[Option<Known>]) -> Option<Estimate> {
     let last = |node: &Node| of_run(&scene.shelf.view(&scene.pipeline.name, &node.name));
     let alike = || scene.pipeline.nodes.iter().filter(|other| other.stage == node.stage).find_map(last);
-    last(node).or_else(alike).or_else(|| of_model(node))
+    last(node).or_else(alike).or_else(|| by_size(scene, node, known))
 }
 
 fn of_run(place: &Path) -> Option<Estimate> {
@@ -38,40 +39,47 @@ fn of_run(place: &Path) -> Option<Estimate> {
         threads: run["threads"].as_u64(),
         memory: run["peak_memory_bytes"].as_u64(),
         disk: Some(disk),
-        earlier: true,
+        parts: None,
     })
 }
 
-/// A model's weights are held in 32 bits, and most checkpoints have 16.
-fn of_model(node: &Node) -> Option<Estimate> {
-    let model = node.inputs.iter().find(|input| input.port == "model")?;
-    let Source::File(path) = &model.source else { return None };
-    let ending = |path: &PathBuf| path.extension().and_then(|ending| ending.to_str()).map(str::to_string);
-    let is_weights =
-        |path: &PathBuf| ending(path).is_some_and(|e| ["safetensors", "bin", "gguf"].contains(&&*e));
-    let size = |path: PathBuf| std::fs::metadata(path).map_or(0, |found| found.len());
-    let bytes: u64 = files_of(path).ok()?.into_iter().filter(is_weights).map(size).sum();
-    (bytes > 0).then_some(Estimate {
-        seconds: None,
-        threads: None,
-        memory: Some(2 * bytes),
-        disk: None,
-        earlier: false,
+fn by_size(scene: &Scene, node: &Node, known: &[Option<Known>]) -> Option<Estimate> {
+    if !scene.stage(node).description.shards {
+        return None;
+    }
+    let (program, arguments) = scene.command(node, known, "OUT");
+    let work = Work::of(&program, &arguments)?;
+    Some(Estimate {
+        seconds: work.core_seconds,
+        threads: Some(1),
+        memory: work.weight_bytes,
+        disk: work.disk_bytes.map(|bytes| bytes as u64),
+        parts: Some(work.parts),
     })
 }
 
 impl Estimate {
-    /// As the dry run tells it.
-    pub fn text(&self) -> String {
+    /// Seconds of the earlier run.
+    pub fn took(&self) -> Option<f64> {
+        self.seconds.filter(|_| self.parts.is_none())
+    }
+
+    /// As the dry run tells it; nothing where nothing is known.
+    pub fn text(&self) -> Option<String> {
         let mega = |bytes: u64| format!("{:.1} MB", bytes as f64 / 1e6);
-        let time = self.seconds.map(|seconds| match self.threads {
-            Some(threads) => format!("{seconds:.1} s on {threads} threads"),
-            None => format!("{seconds:.1} s"),
+        let (head, memory, disk) = match self.parts {
+            None => ("an earlier run took", "of memory", ""),
+            Some(_) => ("by its size about", "of memory for its weights", "at most "),
+        };
+        let time = self.seconds.map(|seconds| match (self.parts, self.threads) {
+            (Some(_), _) => format!("{seconds:.1} s of one core"),
+            (None, Some(threads)) => format!("{seconds:.1} s on {threads} threads"),
+            (None, None) => format!("{seconds:.1} s"),
         });
-        let memory = self.memory.map(|bytes| format!("{} of memory", mega(bytes)));
-        let disk = self.disk.map(|bytes| format!("{} on disk", mega(bytes)));
-        let parts: Vec<_> = [time, memory, disk].into_iter().flatten().collect();
-        let head = if self.earlier { "an earlier run took" } else { "its model needs about" };
-        format!("{head} {}", parts.join(", "))
+        let memory = self.memory.map(|bytes| format!("{} {memory}", mega(bytes)));
+        let disk = self.disk.map(|bytes| format!("{disk}{} on disk", mega(bytes)));
+        let parts = self.parts.filter(|parts| *parts > 1).map(|parts| format!("made in {parts} parts"));
+        let told: Vec<_> = [time, memory, disk, parts].into_iter().flatten().collect();
+        (!told.is_empty()).then(|| format!("{head} {}", told.join(", ")))
     }
 }

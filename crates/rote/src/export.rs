@@ -14,7 +14,7 @@ use rote_store::files_of;
 
 use crate::check::{Node, Source};
 use crate::command;
-use crate::estimate::estimate;
+use crate::estimate::{Estimate, estimate};
 use crate::failure::Wrong;
 use crate::plan::Scene;
 use crate::stages;
@@ -79,7 +79,7 @@ fn rules(scene: &Scene, pipeline: &Path, parts: usize) -> Result<Vec<Rule>> {
         let none = vec![None; nodes.len()];
         let (_, arguments) = scene.command(node, &none, "OUT");
         let cut = scene.stage(node).description.shards && parts > 1;
-        let earlier = estimate(scene, node);
+        let told = estimate(scene, node, &none);
         Ok(Rule {
             name: node.name.clone(),
             comment: command::line(Path::new(&format!("rote-{}", node.stage)), &arguments)
@@ -88,11 +88,8 @@ fn rules(scene: &Scene, pipeline: &Path, parts: usize) -> Result<Vec<Rule>> {
             files,
             parts: if cut { parts } else { 1 },
             devices: Some(scene.stage(node).description.devices).filter(|devices| *devices > 0),
-            memory: earlier.as_ref().and_then(|run| run.memory).map(|bytes| bytes * 3 / 2 / 1_000_000 + 256),
-            minutes: earlier
-                .as_ref()
-                .and_then(|run| run.seconds)
-                .map(|seconds| (seconds * 2.0 / 60.0) as u64 + 5),
+            memory: told.as_ref().and_then(|told| told.memory).map(|bytes| bytes * 3 / 2 / 1_000_000 + 256),
+            minutes: told.as_ref().and_then(Estimate::took).map(|seconds| (seconds * 2.0 / 60.0) as u64 + 5),
         })
     };
     scene.pipeline.order.iter().map(|index| rule(&nodes[*index])).collect()

@@ -11,7 +11,7 @@ pub struct Limits {
     pub jobs: usize,
     /// Threads of all running stages together.
     pub threads: usize,
-    /// Bytes of memory of all running stages together, as far as earlier runs or their models tell.
+    /// Bytes of memory of all running stages together, as far as earlier runs or the stages tell.
     pub memory: u64,
     /// Go on with what does not depend on a failure.
     pub keep_going: bool,

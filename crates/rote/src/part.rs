@@ -110,6 +110,8 @@ pub struct Work {
     pub core_seconds: Option<f64>,
     /// Bytes on disk at most, where they are many.
     pub disk_bytes: Option<f64>,
+    /// Bytes of the weights that it holds.
+    pub weight_bytes: Option<u64>,
 }
 
 impl Work {
@@ -121,15 +123,6 @@ impl Work {
         process::die_with_parent(&mut command);
         let answer = command.output().ok().filter(|answer| answer.status.success())?;
         serde_json::from_slice(&answer.stdout).ok()
-    }
-
-    /// As the dry run tells it.
-    pub fn text(&self) -> Option<String> {
-        let seconds = self.core_seconds.map(|seconds| format!("{seconds:.1} s of one core"));
-        let disk = self.disk_bytes.map(|bytes| format!("at most {:.1} MB on disk", bytes / 1e6));
-        let parts = (self.parts > 1).then(|| format!("made in {} parts", self.parts));
-        let told: Vec<_> = [seconds, disk, parts].into_iter().flatten().collect();
-        (!told.is_empty()).then(|| format!("by its size about {}", told.join(", ")))
     }
 }
 

@@ -8,8 +8,7 @@ use rote_store::{Digest, Key, KeyInput, Memory};
 
 use crate::check::{Node, Pipeline, Source};
 use crate::command;
-use crate::estimate::estimate;
-use crate::part::Work;
+use crate::estimate::{Estimate, estimate};
 use crate::shelf::{Found, Shelf};
 use crate::stages::Stage;
 
@@ -210,17 +209,12 @@ pub fn text(scene: &Scene, verdicts: &[(usize, Verdict)]) -> String {
         };
         text += &format!("{}: {head}\n", node.name);
         reasons.iter().for_each(|reason| text += &format!("  {reason}\n"));
-        let estimate = estimate(scene, node);
-        if let Some(estimate) = &estimate {
-            text += &format!("  {}\n", estimate.text());
+        let estimate = estimate(scene, node, &known);
+        if let Some(line) = estimate.as_ref().and_then(Estimate::text) {
+            text += &format!("  {line}\n");
         }
         let (program, arguments) = scene.command(node, &known, &out);
-        let is_new = estimate.as_ref().is_none_or(|estimate| !estimate.earlier);
-        let asks = is_new && matches!(verdict, Verdict::Runs(..)) && scene.stage(node).description.shards;
-        if let Some(work) = asks.then(|| Work::of(&program, &arguments)).flatten() {
-            text += &work.text().map_or(String::new(), |line| format!("  {line}\n"));
-        }
-        seconds = seconds.zip(estimate.and_then(|run| run.seconds)).map(|(sum, more)| sum + more);
+        seconds = seconds.zip(estimate.and_then(|run| run.took())).map(|(sum, more)| sum + more);
         text += &format!("  $ {}\n", command::line(&program, &arguments));
     }
     let rest = verdicts.len() - fresh;

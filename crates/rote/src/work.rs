@@ -66,6 +66,8 @@ pub struct Work<'a> {
     known: Vec<Option<Known>>,
     queue: Vec<Queued>,
     running: HashMap<usize, Child>,
+    /// Bytes of memory, by node.
+    needs: HashMap<usize, u64>,
     /// Keeps `rote collect` away, from the first thing that is made on.
     lock: Option<Lock>,
     code: u8,
@@ -85,8 +87,8 @@ impl<'a> Work<'a> {
         let ending = || Ending { state: State::Unknown, seconds: None };
         let endings: Vec<_> = scene.pipeline.nodes.iter().map(|_| ending()).collect();
         let known = vec![None; endings.len()];
-        let (queue, running) = (Vec::new(), HashMap::new());
-        Work { scene, limits, memory, progress, endings, known, queue, running, lock: None, code: 0 }
+        let (queue, running, needs) = (Vec::new(), HashMap::new(), HashMap::new());
+        Work { scene, limits, memory, progress, endings, known, queue, running, needs, lock: None, code: 0 }
     }
 
     /// Brings `goals` and all they need up to date.
@@ -247,8 +249,11 @@ impl<'a> Work<'a> {
         self.code != 0 && !self.limits.keep_going
     }
 
-    fn memory(&self, index: usize) -> u64 {
-        estimate(self.scene, &self.scene.pipeline.nodes[index]).and_then(|run| run.memory).unwrap_or(0)
+    /// Bytes of memory that a node takes, as far as anybody tells; asked once.
+    fn memory(&mut self, index: usize) -> u64 {
+        let (scene, known) = (self.scene, &self.known);
+        let told = || estimate(scene, &scene.pipeline.nodes[index], known).and_then(|told| told.memory);
+        *self.needs.entry(index).or_insert_with(|| told().unwrap_or(0))
     }
 
     fn devices(&self, index: usize) -> u32 {
@@ -363,7 +368,8 @@ impl<'a> Work<'a> {
         let log = scene.shelf.log(&scene.pipeline.name, &node.name);
         let id = process::start(index, &program, &arguments, &log, goes_on, sender.clone())
             .with_context(|| node.name.clone())?;
-        Ok(Child { key, claim, memory: self.memory(index), way, id, step, tail: VecDeque::new() })
+        let memory = self.memory(index);
+        Ok(Child { key, claim, memory, way, id, step, tail: VecDeque::new() })
     }
 
     fn heard(&mut self, node: usize, line: String) {

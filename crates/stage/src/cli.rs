@@ -123,7 +123,9 @@ fn run<S: Stage>(matches: &ArgMatches, version: &'static str) -> Result<()> {
 
     let cut = S::SHARDS.then(|| Cut::from_arg_matches(matches)).transpose()?;
     if cut.as_ref().is_some_and(Cut::asks_for_work) {
-        return print_line(&work_line(S::work(&inputs, &params)?).to_string());
+        // What requests there are is not known before they are made; how large the model is, is.
+        let (weights, work) = (S::weights(&inputs, &params)?, S::work(&inputs, &params).unwrap_or(None));
+        return print_line(&work_line(weights, work).to_string());
     }
     let began = Instant::now();
     let entries = input_entries::<S>(matches)?;
@@ -211,8 +213,9 @@ fn run<S: Stage>(matches: &ArgMatches, version: &'static str) -> Result<()> {
 }
 
 /// The answer to `--work`.
-fn work_line(work: Option<Work>) -> serde_json::Value {
+fn work_line(weights: Option<u64>, work: Option<Work>) -> serde_json::Value {
     json!({
+        "weight_bytes": weights,
         "parts": work.map_or(1, |work| work.parts()),
         "requests": work.map(|work| work.requests),
         "multiply_adds": work.map(|work| work.multiply_adds),

@@ -47,6 +47,10 @@ pub trait Stage {
     fn work(_inputs: &Self::Inputs, _params: &Self::Params) -> anyhow::Result<Option<Work>> {
         Ok(None)
     }
+    /// Bytes of the weights that a call holds: the least memory it needs. `None` where there are none.
+    fn weights(_inputs: &Self::Inputs, _params: &Self::Params) -> anyhow::Result<Option<u64>> {
+        Ok(None)
+    }
     /// The work.
     fn run(
         inputs: &Self::Inputs,

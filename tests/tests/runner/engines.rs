@@ -109,12 +109,20 @@ fn a_crate_holds_what_it_says() {
 fn the_plan_tells_what_it_will_take() {
     let lab = Lab::new();
     let plan = lab.rote(&["plan", "real.toml"]).1;
-    contains(&plan, "prepare: runs\n  never run\n  its model needs about 8.");
+    // Reading sequences takes no weights; all else tells them before there is a request.
+    contains(&plan, "prepare: runs\n  never run\n  $");
+    contains(
+        &plan,
+        "extract: runs, after prepare\n  never run\n  by its size about 8.4 MB of memory for its weights\n  $",
+    );
     // What was never run is told by its size: 8 times 40 tokens, 128 numbers in two blocks, in 32 bits.
     assert_eq!(lab.rote(&["run", "real.toml", "extract"]).0, 0);
     let plan = lab.rote(&["plan", "real.toml"]).1;
     let (_, capture) = plan.split_once("capture: runs\n").unwrap_or_else(|| panic!("{plan}"));
-    contains(capture.split("$").next().unwrap(), " s of one core, at most 0.3 MB on disk\n");
+    contains(
+        capture.split("$").next().unwrap(),
+        " s of one core, 8.4 MB of memory for its weights, at most 0.3 MB on disk\n",
+    );
     assert_eq!(lab.run().0, 0);
     let pipeline = fs::read_to_string(lab.path("real.toml")).unwrap();
     fs::write(lab.path("real.toml"), pipeline.replace("resamples = 200", "resamples = 300")).unwrap();

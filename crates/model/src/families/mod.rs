@@ -6,7 +6,7 @@ pub(crate) mod config;
 mod gated;
 pub(crate) mod ggml;
 pub(crate) mod ggml_tokenizer;
-mod reader;
+pub(crate) mod reader;
 mod rotary;
 
 use anyhow::{Context, Result, bail};

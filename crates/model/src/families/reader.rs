@@ -182,7 +182,7 @@ impl<'a> Reader<'a> {
         let strange: Vec<_> = self
             .left
             .iter()
-            .filter(|(short, _)| !BUFFERS.iter().any(|buffer| ends_with_path(short, buffer)))
+            .filter(|(short, _)| !is_buffer(short))
             .map(|(_, stored)| format!("`{stored}` {:?}", self.checkpoint.shape(stored).unwrap_or_default()))
             .collect();
         if strange.is_empty() {
@@ -195,6 +195,11 @@ impl<'a> Reader<'a> {
             self.checkpoint.place()
         )
     }
+}
+
+/// Whether a tensor is a buffer that no weight is made of.
+pub(crate) fn is_buffer(name: &str) -> bool {
+    BUFFERS.iter().any(|buffer| ends_with_path(name, buffer))
 }
 
 /// Whether a dotted name is `end` or ends with it as whole words.
