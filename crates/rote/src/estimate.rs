@@ -23,11 +23,16 @@ pub struct Estimate {
     pub parts: Option<u16>,
 }
 
-/// From the last run of `node`, else from the last run of another node with its stage, else by its size.
+/// From an earlier run, else by its size.
 pub fn estimate(scene: &Scene, node: &Node, known: &[Option<Known>]) -> Option<Estimate> {
+    earlier(scene, node).or_else(|| by_size(scene, node, known))
+}
+
+/// From the last run of `node`, else from the last run of another node with its stage.
+pub fn earlier(scene: &Scene, node: &Node) -> Option<Estimate> {
     let last = |node: &Node| of_run(&scene.shelf.view(&scene.pipeline.name, &node.name));
     let alike = || scene.pipeline.nodes.iter().filter(|other| other.stage == node.stage).find_map(last);
-    last(node).or_else(alike).or_else(|| by_size(scene, node, known))
+    last(node).or_else(alike)
 }
 
 fn of_run(place: &Path) -> Option<Estimate> {
@@ -44,11 +49,7 @@ fn of_run(place: &Path) -> Option<Estimate> {
 }
 
 fn by_size(scene: &Scene, node: &Node, known: &[Option<Known>]) -> Option<Estimate> {
-    if !scene.stage(node).description.shards {
-        return None;
-    }
-    let (program, arguments) = scene.command(node, known, "OUT");
-    let work = Work::of(&program, &arguments)?;
+    let work = Work::of(scene, node, known)?;
     Some(Estimate {
         seconds: work.core_seconds,
         threads: Some(1),

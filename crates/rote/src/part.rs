@@ -9,6 +9,7 @@ use anyhow::{Context, Result, bail};
 use rote_store::{Digest, Key, Manifest, Memory};
 use serde::Deserialize;
 
+use crate::check::Node;
 use crate::failure::Wrong;
 use crate::plan::{Known, Scene, Verdict, walk};
 use crate::process;
@@ -102,7 +103,7 @@ fn is_whole(place: &Path) -> bool {
 }
 
 /// What a stage says of the work of a call, told from what is declared alone: the same every time.
-#[derive(Deserialize)]
+#[derive(Clone, Copy, Deserialize)]
 pub struct Work {
     /// In how many parts it is best made.
     pub parts: u16,
@@ -115,9 +116,13 @@ pub struct Work {
 }
 
 impl Work {
-    /// Of a call that can be cut; `None` where the stage can't tell for lack of something or other, which the call itself
+    /// Of a node that can be cut; `None` where its stage can't tell for lack of something or other, which the call itself
     /// will say.
-    pub fn of(program: &Path, arguments: &[String]) -> Option<Work> {
+    pub fn of(scene: &Scene, node: &Node, known: &[Option<Known>]) -> Option<Work> {
+        if !scene.stage(node).description.shards {
+            return None;
+        }
+        let (program, arguments) = scene.command(node, known, "OUT");
         let mut command = Command::new(program);
         command.args(arguments).arg("--work").stdin(Stdio::null()).stderr(Stdio::null());
         process::die_with_parent(&mut command);

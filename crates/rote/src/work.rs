@@ -16,7 +16,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use rote_store::{Attempt, Digest, Key, Lock, Memory};
 
-use crate::estimate::estimate;
+use crate::estimate::earlier;
 use crate::interrupt::interrupted;
 use crate::limits::Limits;
 use crate::part::{self, Step};
@@ -66,8 +66,8 @@ pub struct Work<'a> {
     known: Vec<Option<Known>>,
     queue: Vec<Queued>,
     running: HashMap<usize, Child>,
-    /// Bytes of memory, by node.
-    needs: HashMap<usize, u64>,
+    /// What stages said of the work of their nodes.
+    sizes: HashMap<usize, Option<part::Work>>,
     /// Keeps `rote collect` away, from the first thing that is made on.
     lock: Option<Lock>,
     code: u8,
@@ -87,8 +87,8 @@ impl<'a> Work<'a> {
         let ending = || Ending { state: State::Unknown, seconds: None };
         let endings: Vec<_> = scene.pipeline.nodes.iter().map(|_| ending()).collect();
         let known = vec![None; endings.len()];
-        let (queue, running, needs) = (Vec::new(), HashMap::new(), HashMap::new());
-        Work { scene, limits, memory, progress, endings, known, queue, running, needs, lock: None, code: 0 }
+        let (queue, running, sizes) = (Vec::new(), HashMap::new(), HashMap::new());
+        Work { scene, limits, memory, progress, endings, known, queue, running, sizes, lock: None, code: 0 }
     }
 
     /// Brings `goals` and all they need up to date.
@@ -249,11 +249,18 @@ impl<'a> Work<'a> {
         self.code != 0 && !self.limits.keep_going
     }
 
-    /// Bytes of memory that a node takes, as far as anybody tells; asked once.
+    /// Bytes of memory that a node takes, as far as anybody tells.
     fn memory(&mut self, index: usize) -> u64 {
+        match earlier(self.scene, &self.scene.pipeline.nodes[index]) {
+            Some(run) => run.memory.unwrap_or(0),
+            None => self.size(index).and_then(|work| work.weight_bytes).unwrap_or(0),
+        }
+    }
+
+    /// What its stage says of the work of a node; asked once.
+    fn size(&mut self, index: usize) -> Option<part::Work> {
         let (scene, known) = (self.scene, &self.known);
-        let told = || estimate(scene, &scene.pipeline.nodes[index], known).and_then(|told| told.memory);
-        *self.needs.entry(index).or_insert_with(|| told().unwrap_or(0))
+        *self.sizes.entry(index).or_insert_with(|| part::Work::of(scene, &scene.pipeline.nodes[index], known))
     }
 
     fn devices(&self, index: usize) -> u32 {
@@ -326,16 +333,16 @@ impl<'a> Work<'a> {
     }
 
     /// In how many parts a node's result is made; parts that an interrupted run left are told.
-    fn parts(&self, index: usize, key: Digest) -> usize {
+    fn parts(&mut self, index: usize, key: Digest) -> usize {
         let scene = self.scene;
         let node = &scene.pipeline.nodes[index];
         if !scene.stage(node).description.shards || part::complete(scene.shelf, key).is_some() {
             return 1;
         }
-        let (program, arguments) = scene.command(node, &self.known, "OUT");
-        let advised =
-            || part::Work::of(&program, &arguments).map_or(1, |work| usize::from(work.parts).max(1));
-        let parts = self.limits.parts.unwrap_or_else(advised);
+        let parts = match self.limits.parts {
+            Some(parts) => parts,
+            None => self.size(index).map_or(1, |work| usize::from(work.parts).max(1)),
+        };
         match part::whole(scene.shelf, key, parts) {
             _ if parts == 1 => {}
             0 => self.progress.say(&format!("{}: made in {parts} parts", node.name)),

@@ -124,7 +124,11 @@ fn run<S: Stage>(matches: &ArgMatches, version: &'static str) -> Result<()> {
     let cut = S::SHARDS.then(|| Cut::from_arg_matches(matches)).transpose()?;
     if cut.as_ref().is_some_and(Cut::asks_for_work) {
         // What requests there are is not known before they are made; how large the model is, is.
-        let (weights, work) = (S::weights(&inputs, &params)?, S::work(&inputs, &params).unwrap_or(None));
+        let weights = S::weights(&inputs, &params)?;
+        let work = match S::work(&inputs, &params) {
+            Err(error) if error.is::<Misfit>() => None,
+            work => work?,
+        };
         return print_line(&work_line(weights, work).to_string());
     }
     let began = Instant::now();
