@@ -25,6 +25,8 @@ mod screen;
 mod source;
 mod spec;
 mod state;
+#[cfg(target_arch = "x86_64")]
+mod strip;
 mod sums;
 mod tap;
 mod tokenizer;

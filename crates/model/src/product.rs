@@ -1,13 +1,14 @@
 //! Matrix products with weights that were laid out for them once.
 //!
-//! The `gemm` crate adds up each element in order of the inner index within a stretch of at most [`DEPTH`]; longer
-//! ones would be cut where the processor's caches say, so they are cut here, at fixed places. Its special cases for
-//! one row or one column add up in another order; they are avoided. So a row's bits depend on that row alone,
-//! whatever the number of rows or threads.
+//! Each element is added up in order of the inner index within a stretch of at most [`DEPTH`], and then stretch by
+//! stretch. So a row's bits depend on that row alone, whatever the number of rows or threads, and whoever multiplies:
 //!
-//! It copies a weight matrix into panels for every product, which costs a third of the time where rows are few. Here
-//! the weights lie in panels from the start, and it reads them where they are; of 512-bit kernels these are the very
-//! panels that it would copy them into.
+//! - With vectors of 256 bits, our own kernel (`strip.rs`). It costs less where a stretch ends, copies nothing, and
+//!   takes as few rows at a time as stay in the processor's second cache: a tenth faster.
+//! - Else the `gemm` crate. It would cut longer stretches where the processor's caches say, so they are cut here; its
+//!   special cases for one row or one column add up in another order, and are avoided. It copies a weight matrix into
+//!   panels for every product, which costs a third of the time where rows are few; here the weights lie in panels from
+//!   the start, for 512-bit kernels in the very ones that it would copy them into.
 
 use std::ops::Range;
 
@@ -17,40 +18,72 @@ use rayon::prelude::*;
 use crate::kernels::{LANES, Threads, wide_fn};
 #[cfg(target_arch = "x86_64")]
 use crate::kernels::{Vectors, vectors};
+#[cfg(target_arch = "x86_64")]
+use crate::strip::{high, strip};
 use crate::{Matrix, Real};
 
 /// Longest stretch of the inner index that one product adds up: in shorter sums less is rounded away, and with fewer than
 /// a hundred the kernels are felt to begin and end.
 const DEPTH: usize = 128;
-/// Rows that meet all panels before the next do: few enough to stay near the processor meanwhile, and to let gemm leave
-/// panels where they are.
-const NEAR_ROWS: usize = 384;
-/// Rows that gemm's kernels take at a time, or a multiple of it.
+/// Rows that gemm's kernels and ours take at a time, or a multiple of it.
 const KERNEL_ROWS: usize = 12;
 /// Rows that are worth a thread.
 const FEW_ROWS: usize = 32;
 
-/// Outputs of a panel: what gemm's kernels take at a time (64 in f32 and twice 32 in f64), or where vectors are
-/// narrower, a multiple of it (24 and 12).
-fn panel_rows() -> usize {
+/// Who multiplies.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Kernel {
+    Gemm,
     #[cfg(target_arch = "x86_64")]
-    if let Vectors::Bits512 = vectors() {
-        gemm::set_lhs_packing_threshold_single_thread(NEAR_ROWS / 6);
-        return 64;
+    Own,
+}
+
+/// How a product is cut.
+#[derive(Clone, Copy, Debug, PartialEq)]
+struct Cut {
+    kernel: Kernel,
+    /// Outputs of a panel: what the kernel takes at a time (gemm's of 512 bits 64 in f32 and twice 32 in f64), or a
+    /// multiple of it.
+    high: usize,
+    /// Rows that meet all panels before the next do: few enough to stay near the processor meanwhile, and to let gemm
+    /// leave panels where they are.
+    near: usize,
+    /// Panels that are worth a thread.
+    few: usize,
+}
+
+impl Cut {
+    /// The distance from one column of a panel to the next, where so many outputs are left: the last panel is filled up
+    /// to whole vectors.
+    fn stride(self, outputs: usize) -> usize {
+        outputs.min(self.high).next_multiple_of(LANES.min(self.high))
     }
-    192
+}
+
+/// How products are cut on this processor.
+fn cut<T>() -> Cut {
+    #[cfg(target_arch = "x86_64")]
+    match vectors() {
+        Vectors::Bits512 => {
+            let near = 384;
+            gemm::set_lhs_packing_threshold_single_thread(near / 6);
+            return Cut { kernel: Kernel::Gemm, high: 64, near, few: 1 };
+        }
+        Vectors::Bits256 => return Cut { kernel: Kernel::Own, high: high::<T>(), near: 96, few: 8 },
+        Vectors::Any => {}
+    }
+    Cut { kernel: Kernel::Gemm, high: 192, near: 384, few: 1 }
 }
 
 /// A weight matrix `[rows, cols]` (`[out, in]`), laid out for [`product`]: panel after panel of some rows, each column
-/// after column. The last is filled up with zeros to whole vectors.
+/// after column. The last is filled up with zeros.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Panels<T> {
     /// Outputs.
     pub rows: usize,
     /// Inputs.
     pub cols: usize,
-    /// Rows of a panel.
-    high: usize,
+    cut: Cut,
     data: Vec<T>,
 }
 
@@ -63,8 +96,9 @@ impl<T: Real> Panels<T> {
 
     /// Row after row as `row` gives them.
     pub fn from_rows<'a>(rows: usize, cols: usize, row: impl Fn(usize) -> &'a [T] + Sync) -> Self {
-        let high = panel_rows();
-        let stride = |panel: usize| (rows - panel * high).min(high).next_multiple_of(LANES);
+        let cut = cut::<T>();
+        let high = cut.high;
+        let stride = |panel: usize| cut.stride(rows - panel * high);
         let last = rows.div_ceil(high).saturating_sub(1);
         let mut data = vec![T::ZERO; (last * high + stride(last)) * cols];
         data.par_chunks_mut((high * cols).max(1)).enumerate().for_each(|(panel, out)| {
@@ -74,13 +108,13 @@ impl<T: Real> Panels<T> {
                 out.iter_mut().zip(&inside).for_each(|(value, row)| *value = row[col]);
             }
         });
-        Panels { rows, cols, high, data }
+        Panels { rows, cols, cut, data }
     }
 
     /// One row.
     pub fn row(&self, row: usize) -> Vec<T> {
-        let (panel, stride) = self.panel(row / self.high);
-        panel[row % self.high..].iter().step_by(stride).copied().collect()
+        let (panel, stride) = self.panel(row / self.cut.high);
+        panel[row % self.cut.high..].iter().step_by(stride).copied().collect()
     }
 
     /// Row by row.
@@ -98,21 +132,21 @@ impl<T: Real> Panels<T> {
     /// The product of one row and `x`, with the bits that [`product`] gives it where the processor multiplies and adds
     /// in one step.
     pub(crate) fn dot(&self, row: usize, x: &[T]) -> T {
-        let (panel, stride) = self.panel(row / self.high);
-        element(x, &panel[row % self.high..], stride)
+        let (panel, stride) = self.panel(row / self.cut.high);
+        element(x, &panel[row % self.cut.high..], stride)
     }
 
     /// The product of one row and `x`, added up in f64.
     pub(crate) fn dot_f64(&self, row: usize, x: &[T]) -> f64 {
-        let (panel, stride) = self.panel(row / self.high);
-        let weights = panel[row % self.high..].iter().step_by(stride);
+        let (panel, stride) = self.panel(row / self.cut.high);
+        let weights = panel[row % self.cut.high..].iter().step_by(stride);
         weights.zip(x).map(|(weight, x)| weight.f64() * x.f64()).sum()
     }
 
     /// Values of a panel and the distance from one column to the next.
     fn panel(&self, panel: usize) -> (&[T], usize) {
-        let from = panel * self.high;
-        let stride = (self.rows - from).min(self.high).next_multiple_of(LANES);
+        let from = panel * self.cut.high;
+        let stride = self.cut.stride(self.rows - from);
         (&self.data[from * self.cols..(from + stride) * self.cols], stride)
     }
 }
@@ -155,7 +189,7 @@ pub(crate) fn product<T: Real>(
     if m == 0 || n == 0 {
         return;
     }
-    if m == 1 {
+    if m == 1 && weight.cut.kernel == Kernel::Gemm {
         // With a row to spare, and laid out by columns, the product is like any other.
         let mut columns = vec![T::ZERO; 2 * k];
         columns.iter_mut().step_by(2).zip(x).for_each(|(column, &value)| *column = value);
@@ -168,8 +202,8 @@ pub(crate) fn product<T: Real>(
     }
 }
 
-/// `x` comes with the strides of a row and of a column. Where it lies by columns, `y_stride` must be above 1: gemm would
-/// take both for vectors.
+/// `x` comes with the strides of a row and of a column. Where it lies by columns, which gemm alone can read, `y_stride`
+/// must be above 1: gemm would take both for vectors.
 fn whole<T: Real>(
     y: &mut [T],
     y_stride: usize,
@@ -179,7 +213,7 @@ fn whole<T: Real>(
     out: Range<usize>,
     threads: Threads,
 ) {
-    let high = weight.high;
+    let Cut { kernel, high, near, few } = weight.cut;
     let panels = out.start / high..out.end.div_ceil(high);
     let y = Shared(y.as_mut_ptr());
     let piece = |panel: usize, rows: Range<usize>| {
@@ -190,20 +224,27 @@ fn whole<T: Real>(
         // SAFETY: `y` is [m, n] at its stride and `x` [m, k] at its strides by the callers' checks, `rows` are below m;
         // the panel holds its rows at `stride`; pieces write to different places of `y`.
         unsafe {
-            multiply(
-                y.0.add(rows.start * y_stride + from - out.start),
-                y_stride,
-                (until - from, rows.len(), weight.cols),
-                (x.0.as_ptr().add(rows.start * x.1), x.1, x.2),
-                (values.as_ptr().add(from - panel * high), stride),
-            );
+            let y = y.0.add(rows.start * y_stride + from - out.start);
+            let skip = from - panel * high;
+            let x = (x.0.as_ptr().add(rows.start * x.1), x.1, x.2);
+            match kernel {
+                Kernel::Gemm => {
+                    let shape = (until - from, rows.len(), weight.cols);
+                    multiply(y, y_stride, shape, x, (values.as_ptr().add(skip), stride));
+                }
+                #[cfg(target_arch = "x86_64")]
+                Kernel::Own => {
+                    let out = skip..until - panel * high;
+                    multiply_here((y, y_stride), out, (x.0, x.1), rows.len(), values);
+                }
+            }
         }
     };
     let wanted = match threads {
         Threads::One => 1,
         Threads::All => (2 * rayon::current_num_threads()).div_ceil(panels.len()).min(m / FEW_ROWS),
     };
-    let many = m.div_ceil(wanted.max(m.div_ceil(NEAR_ROWS))).next_multiple_of(KERNEL_ROWS);
+    let many = m.div_ceil(wanted.max(m.div_ceil(near))).next_multiple_of(KERNEL_ROWS);
     let cuts = m.div_ceil(many);
     let one = |index: usize| {
         let from = index / panels.len() * many;
@@ -211,7 +252,7 @@ fn whole<T: Real>(
     };
     match threads {
         Threads::One => (0..panels.len() * cuts).for_each(one),
-        Threads::All => (0..panels.len() * cuts).into_par_iter().with_max_len(1).for_each(one),
+        Threads::All => (0..panels.len() * cuts).into_par_iter().with_max_len(few).for_each(one),
     }
 }
 
@@ -227,7 +268,37 @@ struct Shared<T>(*mut T);
 // SAFETY: see `whole`, which alone uses it.
 unsafe impl<T: Send> Sync for Shared<T> {}
 
-/// `shape`: outputs, rows, inner index. `y` has a stride from row to row, `x` one of rows and one of columns, `weight`
+/// Our own kernel's share: the outputs `out` of one panel. `y` and `x` have a stride from row to row.
+///
+/// # Safety
+/// All that lies within these shapes is readable, and writable in `y`, where nobody else looks meanwhile. The processor
+/// has what [`strip`] asks for.
+#[cfg(target_arch = "x86_64")]
+unsafe fn multiply_here<T: Real>(
+    y: (*mut T, usize),
+    out: Range<usize>,
+    x: (*const T, usize),
+    rows: usize,
+    panel: &[T],
+) {
+    let high = high::<T>();
+    let depth = depth(panel.len() / high);
+    if out == (0..high) {
+        // SAFETY: as the caller promises.
+        return unsafe { strip(y, x, rows, panel, depth) };
+    }
+    // The kernel writes whole panels.
+    let mut whole = vec![T::ZERO; rows * high];
+    // SAFETY: as the caller promises, and `whole` has the rows.
+    unsafe { strip((whole.as_mut_ptr(), high), x, rows, panel, depth) };
+    for (row, whole) in whole.chunks_exact(high).enumerate() {
+        // SAFETY: as the caller promises.
+        let y = unsafe { std::slice::from_raw_parts_mut(y.0.add(row * y.1), out.len()) };
+        y.copy_from_slice(&whole[out.clone()]);
+    }
+}
+
+/// The `gemm` crate's share. `shape`: outputs, rows, inner index. `y` has a stride from row to row, `x` one of rows and one of columns, `weight`
 /// one of columns.
 ///
 /// # Safety

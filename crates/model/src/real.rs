@@ -24,6 +24,9 @@ pub trait Real:
     + Neg<Output = Self>
     + 'static
 {
+    /// A register of them, as products use it.
+    #[cfg(target_arch = "x86_64")]
+    type Vector: crate::strip::Vector<Self>;
     /// 0.
     const ZERO: Self;
     /// 1.
@@ -53,6 +56,8 @@ pub trait Real:
 }
 
 impl Real for f64 {
+    #[cfg(target_arch = "x86_64")]
+    type Vector = std::arch::x86_64::__m256d;
     const ZERO: f64 = 0.0;
     const ONE: f64 = 1.0;
     const NEG_INFINITY: f64 = f64::NEG_INFINITY;
@@ -89,6 +94,8 @@ impl Real for f64 {
 }
 
 impl Real for f32 {
+    #[cfg(target_arch = "x86_64")]
+    type Vector = std::arch::x86_64::__m256;
     const ZERO: f32 = 0.0;
     const ONE: f32 = 1.0;
     const NEG_INFINITY: f32 = f32::NEG_INFINITY;
