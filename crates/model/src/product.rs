@@ -22,8 +22,8 @@ use crate::kernels::{Vectors, vectors};
 use crate::strip::{high, strip};
 use crate::{Matrix, Real};
 
-/// Longest stretch of the inner index that one product adds up: in shorter sums less is rounded away, and with fewer than
-/// a hundred the kernels are felt to begin and end.
+/// Longest stretch of the inner index that is added up in one sum. In shorter ones less is rounded away; in stretches of
+/// fewer than a hundred, what a kernel does before and after its loop takes a tenth of its time.
 const DEPTH: usize = 128;
 /// Rows that gemm's kernels and ours take at a time, or a multiple of it.
 const KERNEL_ROWS: usize = 12;
@@ -407,6 +407,29 @@ mod tests {
                 assert!((weight.dot_f64(column, &x[row * k..(row + 1) * k]) - truth).abs() < 1e-12);
             }
         }
+    }
+
+    /// What [`DEPTH`] is for: over long sums of one sign, a single sum would round away eight times as much.
+    #[test]
+    fn long_sums_are_not_rounded_away() {
+        let (k, n, m) = (2048, 64, 16);
+        let positive = |count, seed| noise(count, seed).iter().map(|value| value + 0.5).collect::<Vec<_>>();
+        let (weights, x) = (positive(n * k, 6), positive(m * k, 7));
+        let mut y = vec![0.0; m * n];
+        product(&mut y, &x, &Panels::new(n, k, &weights), 0..n, Threads::One);
+        let rms = |sum: &dyn Fn(usize, usize) -> f32| {
+            let square = |row: usize, column: usize| {
+                let products = (0..k).map(|i| f64::from(x[row * k + i]) * f64::from(weights[column * k + i]));
+                (f64::from(sum(row, column)) - products.sum::<f64>()).powi(2)
+            };
+            let all = (0..m).flat_map(|row| (0..n).map(move |column| (row, column)));
+            (all.map(|(row, column)| square(row, column)).sum::<f64>() / (m * n) as f64).sqrt()
+        };
+        let ours = rms(&|row, column| y[row * n + column]);
+        let single = rms(&|row, column| {
+            (0..k).fold(0.0, |sum, i| x[row * k + i].mul_add(weights[column * k + i], sum))
+        });
+        assert!(ours < single / 7.0, "{ours} is rounded away in stretches, {single} in one sum");
     }
 
     #[test]
