@@ -98,8 +98,10 @@ fn requests(vocab: usize) -> Vec<Request> {
 
 #[expect(clippy::print_stdout, reason = "what a bench is for")]
 fn main() {
-    let default = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../data/demo/gpt_neox");
-    let folder = std::env::var_os("ROTE_BENCH_MODEL").map_or(default, PathBuf::from);
+    // Cargo starts a bench in its crate; a name is meant from the workspace.
+    let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+    let model = std::env::var_os("ROTE_BENCH_MODEL").map_or("data/demo/gpt_neox".into(), PathBuf::from);
+    let folder = workspace.join(model);
     let (loaded, _) = load_subject::<f32>(&folder).expect("a model folder");
     let model = &loaded.model;
     let spec = &model.spec;
