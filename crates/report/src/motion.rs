@@ -144,9 +144,9 @@ pub fn certificates(study: &Study) -> Figure {
     Figure {
         name: "certificates",
         title: "Which greedy tokens provably stay".into(),
-        caption: "Above: any final difference below the certified radius leaves the greedy token (I2); beside it the \
+        caption: "Radius: any final difference below the certified radius leaves the greedy token (I2); beside it the \
                   measured difference and its bound along the trajectory (E), medians over positions, bars from \
-                  the first to the third quartile. Below, of all positions: certified unchanged by the bound alone; \
+                  the first to the third quartile. Shares of all positions: certified unchanged by the bound alone; \
                   unchanged by the measured distance, which is below the radius, so that no state within this \
                   distance could change it; unchanged but not certified; changed. Their intervals, in the CSV, are \
                   Wilson's and take positions as independent."
