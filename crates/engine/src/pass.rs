@@ -221,13 +221,14 @@ fn run<T: Real>(
         })
         .collect();
     let mut inputs = vec![Vec::new(); n_blocks];
+    let keeps = |block: &usize| keep_inputs.get(*block) == Some(&true);
     let mut at = from;
     while at < n_blocks {
-        if keep_inputs.get(at) == Some(&true) {
+        if keeps(&at) {
             inputs[at] = x.clone();
         }
         // As many blocks at once as nobody looks between: threads wait for each other after each call.
-        let end = (at + 1..n_blocks).find(|&block| keep_inputs.get(block) == Some(&true)).unwrap_or(n_blocks);
+        let end = (at + 1..n_blocks).find(keeps).unwrap_or(n_blocks);
         model.run(at..end, &mut x, &mut rows, work, &mut NoTap)?;
         at = end;
     }

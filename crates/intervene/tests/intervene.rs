@@ -134,9 +134,12 @@ fn a_refusal_names_the_cause_and_leaves_nothing() {
     let folder = scratch("intervene-refusal");
     let requests = requests(&folder);
     let out = folder.join("out");
-    let finished = intervene(&requests, &out, &["--change", "attn.identity@99"]);
-    let message = String::from_utf8_lossy(&finished.stderr);
-    assert!(!finished.status.success() && message.contains("block 99 does not exist"), "{message}");
+    // Also where it is only asked how large the work is.
+    for more in [&[][..], &["--work"]] {
+        let finished = intervene(&requests, &out, &[&["--change", "attn.identity@99"], more].concat());
+        let message = String::from_utf8_lossy(&finished.stderr);
+        assert!(!finished.status.success() && message.contains("block 99 does not exist"), "{message}");
+    }
     let finished = intervene(&folder, &out, &[]);
     let message = String::from_utf8_lossy(&finished.stderr);
     assert_eq!(finished.status.code(), Some(3), "{message}");

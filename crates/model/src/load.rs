@@ -49,10 +49,7 @@ pub struct Identity {
 pub fn load<T: Real>(name: &str) -> Result<Loaded<T>> {
     let source = Source::find(name)?;
     let Opened { files, config, spec, tokenizer } = Opened::open(&source)?;
-    let (checkpoint, layout) = match files {
-        Files::Folder(folder) => (Checkpoint::open(&weight_files(&folder)?)?, Layout::HuggingFace),
-        Files::Gguf(gguf) => (Checkpoint::of_gguf(*gguf), Layout::Ggml),
-    };
+    let (checkpoint, layout) = files.checkpoint()?;
     let weights = families::weights::<T>(&spec, &config, &checkpoint, layout)?;
     let identity = Identity {
         family: spec.family.clone(),
@@ -75,10 +72,11 @@ pub fn load_spec(name: &str) -> Result<Spec> {
 /// # Errors
 /// Nothing of that name; a file that is damaged.
 pub fn load_size(name: &str) -> Result<u64> {
-    let checkpoint = match Source::find(name)? {
-        Source::Folder(folder) => Checkpoint::open(&weight_files(&folder)?)?,
-        Source::Gguf(path) => Checkpoint::of_gguf(Gguf::open(&path)?),
+    let files = match Source::find(name)? {
+        Source::Folder(folder) => Files::Folder(folder),
+        Source::Gguf(path) => Files::Gguf(Box::new(Gguf::open(&path)?)),
     };
+    let (checkpoint, _) = files.checkpoint()?;
     let weights = checkpoint.tensors().filter(|(name, _)| !is_buffer(name) && *name != ggml::ROTARY_FACTORS);
     Ok(weights.map(|(_, shape)| shape.iter().product::<usize>() as u64).sum())
 }
@@ -104,6 +102,16 @@ struct Opened {
 enum Files {
     Folder(PathBuf),
     Gguf(Box<Gguf>),
+}
+
+impl Files {
+    /// Where the weights are, and how they are named and laid out.
+    fn checkpoint(self) -> Result<(Checkpoint, Layout)> {
+        Ok(match self {
+            Files::Folder(folder) => (Checkpoint::open(&weight_files(&folder)?)?, Layout::HuggingFace),
+            Files::Gguf(gguf) => (Checkpoint::of_gguf(*gguf), Layout::Ggml),
+        })
+    }
 }
 
 impl Opened {
