@@ -298,8 +298,8 @@ unsafe fn multiply_here<T: Real>(
     }
 }
 
-/// The `gemm` crate's share. `shape`: outputs, rows, inner index. `y` has a stride from row to row, `x` one of rows and one of columns, `weight`
-/// one of columns.
+/// The `gemm` crate's share. `shape`: outputs, rows, inner index. `y` has a stride from row to row, `x` one of rows and
+/// one of columns, `weight` one of columns.
 ///
 /// # Safety
 /// All that lies within these shapes is readable, and writable in `y`, where nobody else looks meanwhile.

@@ -91,21 +91,24 @@ pub(crate) unsafe fn strip<T: Real>(
 ) {
     let high = high::<T>();
     for (stretch, panel) in panel.chunks(depth * high).enumerate() {
-        let (mut y, mut x, mut left) = (y, x, rows);
+        let more = stretch > 0;
         // SAFETY: within the rows and the stretch.
         unsafe {
-            x.0 = x.0.add(stretch * depth);
-            while left >= 6 {
-                tile::<T, 6>(y, x, panel, stretch > 0);
-                (y.0, x.0, left) = (y.0.add(6 * y.1), x.0.add(6 * x.1), left - 6);
+            let from = |row: usize| ((y.0.add(row * y.1), y.1), (x.0.add(row * x.1 + stretch * depth), x.1));
+            let whole = rows - rows % 6;
+            for row in (0..whole).step_by(6) {
+                let (y, x) = from(row);
+                tile::<T, 6>(y, x, panel, more);
             }
-            match left {
-                0 => {}
-                1 => tile::<T, 1>(y, x, panel, stretch > 0),
-                2 => tile::<T, 2>(y, x, panel, stretch > 0),
-                3 => tile::<T, 3>(y, x, panel, stretch > 0),
-                4 => tile::<T, 4>(y, x, panel, stretch > 0),
-                _ => tile::<T, 5>(y, x, panel, stretch > 0),
+            if whole < rows {
+                let (y, x) = from(whole);
+                match rows - whole {
+                    1 => tile::<T, 1>(y, x, panel, more),
+                    2 => tile::<T, 2>(y, x, panel, more),
+                    3 => tile::<T, 3>(y, x, panel, more),
+                    4 => tile::<T, 4>(y, x, panel, more),
+                    _ => tile::<T, 5>(y, x, panel, more),
+                }
             }
         }
     }
