@@ -102,7 +102,7 @@ table! { "summary", version 1,
         difference_low: Option<f64>, "lower end of the difference's 95 % interval, paired by item; null at `none`";
         difference_high: Option<f64>, "upper end of it";
         difference_interval: String, "how it was made: `bca`, `bootstrap_t`, `mover`, `newcombe`, `tango`, `student` or `none`";
-        p_value: Option<f64>, "two-sided, of no difference, by the same method; null at `none`";
+        p_value: Option<f64>, "two-sided, of no difference: McNemar's mid-p of shares, of items swapped at random where other values have bounds, else by the interval's method; null at `none`";
         p_adjusted: Option<f64>, "the same after Holm's correction over all changes of the group and metric";
     }
 }

@@ -156,7 +156,7 @@ fn reading() -> String {
          unchanged model, a bootstrap paired by item, with the unchanged value as divisor; where that has no width \
          (every item lost), the interval of the changed value. A mean over benchmarks treats them as independent, and \
          leaves out those at which the unchanged model is not above guessing.</dd>\n\
-         <dt>p</dt><dd>Level of no difference from the unchanged model, from the same resamples, after Holm's correction \
+         <dt>p</dt><dd>Two-sided level of no difference in recall from the unchanged model: McNemar's mid-p, after Holm's correction \
          over all interventions compared.</dd>\n\
          <dt>Words of the answer</dt><dd>A block costs recall heavily from a relative loss of {}; a bypass spares general \
          ability up to a mean loss of {} on the benchmarks; fewer than {} items are pointed out.</dd>\n</dl>\n",

@@ -53,14 +53,6 @@ impl Bca {
         };
         (end(LEVEL / 2.0), end(1.0 - LEVEL / 2.0))
     }
-
-    /// The two-sided level at which the interval would just end at zero; at least 2 / (R + 1).
-    pub fn level(&self) -> f64 {
-        let bias = self.bias();
-        let moved = normal_point(self.resolved(self.below(0.0))) - bias;
-        let share = normal(moved / room(1.0 + self.acceleration * moved) - bias);
-        (2.0 * share.min(1.0 - share)).clamp(2.0 / (self.replicates.len() + 1) as f64, 1.0)
-    }
 }
 
 /// A divisor, kept above 0: it is, up to a bias of some four deviations, since no acceleration is above 1/6.
@@ -113,27 +105,6 @@ mod tests {
         };
         check(|mean| mean, (0.575, 3.3));
         check(|mean| (-mean).exp(), (0.036_883_167_401_240_01, 0.548_811_636_094_026_4));
-    }
-
-    #[test]
-    fn the_level_of_no_difference_is_one_and_of_a_sure_one_the_smallest_possible() {
-        let level =
-            |value, replicates: [f64; 99]| Bca::new(value, replicates.into_iter(), 0.0).unwrap().level();
-        assert!((level(0.0, [0.0; 99]) - 1.0).abs() < 1e-12);
-        assert_eq!(level(-1.0, [-1.0; 99]), 0.02);
-        assert_eq!(level(1.0, [1.0; 99]), 0.02);
-    }
-
-    #[test]
-    fn the_level_is_where_the_interval_ends_at_zero() {
-        // Resamples whose 95 % interval, moved by bias and acceleration, ends near zero have a level of 5 %.
-        let replicates: Vec<f64> = (0..20_001).map(|i| (f64::from(i) / 10_000.0).powi(2)).collect();
-        let of =
-            |shift: f64| Bca::new(1.2 - shift, replicates.iter().map(|value| value - shift), 0.05).unwrap();
-        let (low, high) = of(0.0).interval();
-        for end in [low, high] {
-            assert!((of(end).level() - 0.05).abs() < 1e-3, "{end}: {}", of(end).level());
-        }
     }
 
     #[test]

@@ -1,4 +1,5 @@
-//! Tests: intervals hold the truth as often as they say, on 1000 simulated studies of 60 skewed items each.
+//! Tests: intervals hold the truth as often as they say, on 1000 simulated studies of 60 skewed items each, and levels of
+//! no difference are as seldom small as they say where there is none.
 //!
 //! Asked is 93 to 97 % of the 95 % intervals. Percentiles of the bootstrap hold the truth in 90 to 93 % of such
 //! studies where losses are lognormal, and BCa hardly more often; hence bootstrap-t and MOVER there.
@@ -78,7 +79,11 @@ fn study(
             weights: part(|item| item.2),
         }
     };
-    let columns: Vec<Column> = names.iter().enumerate().map(column).collect();
+    summary(names.iter().enumerate().map(column).collect(), n, number)
+}
+
+/// What [`summarise`] says of columns of `n` items, unchanged and changed.
+fn summary(columns: Vec<Column>, n: usize, seed: u64) -> Vec<Summary> {
     let group = Group {
         suite: String::new(),
         kind: "sequence".to_string(),
@@ -88,7 +93,7 @@ fn study(
         members: (0..n).collect(),
     };
     let changes = ["none".to_string(), "attn.identity@0".to_string()];
-    let resampling = Resampling { replicates: 1000, seed: number, harness_replicates: 0 };
+    let resampling = Resampling { replicates: 1000, seed, harness_replicates: 0 };
     summarise(&group, &columns, &changes, 0, resampling)
 }
 
@@ -206,4 +211,53 @@ fn heavy_tails_cost_no_more_than_is_said() {
         vec![(before, after, 1.0), (-length * before, -length * after, length)]
     });
     assert!(held.iter().flatten().all(|held| *held >= 885), "{held:?}");
+}
+
+/// One of 42 recited sequences is kept: of the exact matches a coin would have to fall the same way 41 times (the split
+/// seen counts half), of the accuracies no swap of the 1000 is as far from none.
+#[test]
+fn a_loss_of_nearly_all_is_beyond_doubt() {
+    let mut items = vec![(1.0, 0.0); 41];
+    items.push((1.0, 1.0));
+    let level = |name: &str, items: &[(f64, f64)]| {
+        let metric = METRICS.iter().find(|m| m.kind == "sequence" && m.name == name).unwrap();
+        let totals =
+            vec![items.iter().map(|item| item.0).collect(), items.iter().map(|item| item.1).collect()];
+        let rows = summary(vec![Column { metric, totals, weights: vec![1.0; items.len()] }], items.len(), 7);
+        rows[1].p_value.unwrap()
+    };
+    assert!((level("exact_match", &items) * 2f64.powi(41) - 1.0).abs() < 1e-9);
+    assert_eq!(level("token_accuracy_free", &items), 1.0 / 1001.0);
+    // The other way round as well, and none where nothing differs.
+    let gained: Vec<_> = items.iter().map(|item| (item.1, item.0)).collect();
+    assert_eq!(level("token_accuracy_free", &gained), 1.0 / 1001.0);
+    for name in ["exact_match", "token_accuracy_free", "loss"] {
+        assert_eq!(level(name, &[(0.5, 0.5); 42]), 1.0, "{name}");
+    }
+}
+
+/// Answers that a change leaves as good as they were: 5 % of the levels are at most 5 %; fewer where few items differ, as
+/// these have few levels.
+#[test]
+fn levels_are_small_as_seldom_as_they_say() {
+    for (n, least) in [(8, 0), (20, 30), (60, 35)] {
+        let names = ["exact_match", "token_accuracy_free"];
+        let small = |row: usize| {
+            let studies = (0..STUDIES).into_par_iter().map(|number| {
+                study(number, (n, SKEW), &names, |random| {
+                    // Two answers that are equally good, whichever comes first.
+                    let answer = |random: &mut Random| random.yes(0.7).max(random.unit());
+                    let (before, after) = (answer(random), answer(random));
+                    let whole = |answer: f64| f64::from(u8::from(answer == 1.0));
+                    vec![(whole(before), whole(after), 1.0), (before, after, 1.0)]
+                })
+            });
+            studies.filter(|rows| rows[row].p_value.unwrap() <= 0.05).count()
+        };
+        let (shares, accuracies) = (small(1), small(3));
+        assert!(
+            shares <= 65 && (least..=65).contains(&accuracies),
+            "{n} items: {shares}, {accuracies} of 1000"
+        );
+    }
 }

@@ -15,9 +15,11 @@
 //! - the area under a ROC curve has DeLong's error, which also pairs its difference from the baseline ([`area`]);
 //! - every other difference from `none` has an interval from a bootstrap over items that is paired (the same items
 //!   are drawn under both): BCa where values have bounds, symmetric bootstrap-t where they have none, MOVER of two
-//!   bootstrap-t intervals between perplexities; with the two-sided level of no difference from the same resamples,
-//!   and that level after Holm's correction over all interventions compared. A difference of shares that rests on fewer
-//!   than ten differing items has Tango's interval and McNemar's mid-p ([`tango`]): resamples of so few tell too little.
+//!   bootstrap-t intervals between perplexities. A difference of shares that rests on fewer than ten differing items has
+//!   Tango's ([`tango`]): resamples of so few tell too little;
+//! - with it goes the two-sided level of no difference: McNemar's mid-p of shares, that of items swapped at random
+//!   ([`bootstrap::swap_level`]) where other values have bounds, DeLong's of areas, else that at which the interval would end at
+//!   zero; and that level after Holm's correction over all interventions compared.
 //!
 //! The table names each row's method (`interval`, `difference_interval`).
 //!
@@ -89,15 +91,20 @@ pub struct Params {
     /// False-positive rate at which members found are counted
     #[arg(long, value_name = "SHARE", default_value = "0.01")]
     pub fpr: f64,
-    /// Resamples of the paired bootstrap
+    /// Resamples of the paired bootstrap, and swaps of items for a level of no difference
     #[arg(long, value_name = "N", default_value = "5000")]
     pub resamples: usize,
-    /// Seed of the paired bootstrap
+    /// Seed of both
     #[arg(long, value_name = "N", default_value = "0")]
     pub seed: u64,
     /// Replicates of lm-evaluation-harness's bootstrap of a last-word perplexity's standard error
     #[arg(long, value_name = "N", default_value = "100000")]
     pub bootstrap_iters: usize,
+}
+
+/// The least level that resamples can tell apart and that is left after correction, where it is above 0.05.
+fn least_level(compared: usize, resamples: usize) -> Option<f64> {
+    Some(compared as f64 / (resamples + 1) as f64).filter(|least| *least > 0.05)
 }
 
 impl Stage for Score {
@@ -118,6 +125,15 @@ impl Stage for Score {
         let mut answers = Answers::read(&inputs.requests, &inputs.outcomes)?;
         if let Some(reference) = &inputs.reference {
             answers = answers.with_reference(&Answers::read(&inputs.requests, reference)?);
+        }
+        let compared = answers.changes.len() - 1;
+        if let Some(least) = least_level(compared, params.resamples) {
+            context.say(&format!(
+                "score: {compared} interventions are compared; with --resamples {} a level corrected for that is \
+                 at least {least:.2} (except of shares and areas): at least --resamples {} is needed for 0.05",
+                params.resamples,
+                20 * compared
+            ));
         }
         let subjects = subjects::subjects(&answers.requests);
         let options = Options { min_k: params.min_k, draws: params.draws as f64, chance: params.chance };

@@ -4,49 +4,78 @@ use rayon::prelude::*;
 use rote_artifact::tables::Summary;
 
 use crate::bca::{Bca, acceleration};
+use crate::bootstrap::{counts, swap_level, swaps};
 use crate::chacha::ChaCha8;
 use crate::summary::{Resampling, holm};
 
-/// How often each of `n` items is drawn in resample `replicate`: stream `replicate` of ChaCha8 seeded with
-/// `seed`, as in [`crate::bootstrap::resample`].
-pub fn counts(random: &mut ChaCha8, n: usize) -> Vec<u32> {
-    let mut counts = vec![0; n];
-    for _ in 0..n {
-        counts[random.index(n)] += 1;
-    }
-    counts
+/// The items a number is made of: how often each counts, and whose answer to it.
+pub struct Draw {
+    /// `[set][item]`.
+    counts: Vec<Vec<u32>>,
+    /// `[set][item]`: 1 where the unchanged model's answer stands in for the change's; empty where none does.
+    unchanged: Vec<Vec<u32>>,
 }
 
-/// Gives `rows`, one per change, the BCa interval of their difference from the baseline, its level and that level
-/// after Holm's correction; and the interval of the value itself where it has none. `sizes` are the sets that are
-/// resampled apart; `number(change, counts)` is the number when the items of each set count so often, also where
-/// they count less often in all (leaving out each item in turn gives the acceleration). Nothing is given where no
-/// set has two items.
+impl Draw {
+    /// The change's own answers, so often.
+    fn of(counts: Vec<Vec<u32>>) -> Draw {
+        Draw { counts, unchanged: Vec::new() }
+    }
+
+    /// How often an item of a set counts with the answer given by the unchanged model, or by that under the change.
+    pub fn count(&self, set: usize, item: usize, unchanged: bool) -> u32 {
+        let stands_in = self.unchanged.get(set).is_some_and(|items| items[item] == 1);
+        if stands_in == unchanged { self.counts[set][item] } else { 0 }
+    }
+
+    /// All items of a set.
+    pub fn all(&self, set: usize) -> u32 {
+        self.counts[set].iter().sum()
+    }
+}
+
+/// Gives `rows`, one per change, the BCa interval of their difference from the baseline, the level of no difference by
+/// swapping items ([`swap_level`]) and that level after Holm's correction; and the interval of the value itself where it
+/// has none. `sizes` are the sets that are resampled apart; `number(change, draw)` is the number of a draw, also of one
+/// with fewer items (leaving out each in turn gives the acceleration). Nothing is given where no set has two items.
 pub fn differences(
     rows: &mut [Summary],
     baseline: usize,
     sizes: &[usize],
     resampling: Resampling,
-    number: &(impl Fn(usize, &[Vec<u32>]) -> f64 + Sync),
+    number: &(impl Fn(usize, &Draw) -> f64 + Sync),
 ) {
     if sizes.iter().all(|size| *size < 2) {
         return;
     }
-    let under_all = |drawn: &[Vec<u32>]| (0..rows.len()).map(|change| number(change, drawn)).collect();
+    let changes = rows.len();
+    let under_all = |draw: &Draw| (0..changes).map(|change| number(change, draw)).collect();
+    let drawn = |replicate: usize, draw: fn(&mut ChaCha8, usize) -> Vec<u32>| -> Vec<Vec<u32>> {
+        let mut random = ChaCha8::new(resampling.seed, replicate as u64);
+        sizes.iter().map(|&size| draw(&mut random, size)).collect()
+    };
     let replicates: Vec<Vec<f64>> = (0..resampling.replicates)
         .into_par_iter()
+        .map(|replicate| under_all(&Draw::of(drawn(replicate, counts))))
+        .collect();
+    let once = || sizes.iter().map(|&size| vec![1; size]).collect::<Vec<_>>();
+    // What each change would differ by, had the swapped items been answered the other way round.
+    let swapped: Vec<Vec<f64>> = (0..resampling.replicates)
+        .into_par_iter()
         .map(|replicate| {
-            let mut random = ChaCha8::new(resampling.seed, replicate as u64);
-            let drawn: Vec<Vec<u32>> = sizes.iter().map(|&size| counts(&mut random, size)).collect();
-            under_all(&drawn)
+            let swaps = drawn(replicate, swaps);
+            let others = swaps.iter().map(|set| set.iter().map(|swap| 1 - swap).collect()).collect();
+            let new = Draw { counts: once(), unchanged: swaps };
+            let old = Draw { counts: once(), unchanged: others };
+            (0..changes).map(|change| number(change, &new) - number(change, &old)).collect()
         })
         .collect();
     let without: Vec<Vec<Vec<f64>>> = (0..sizes.len())
         .map(|set| {
             let leave_out = |item: usize| {
-                let mut drawn: Vec<Vec<u32>> = sizes.iter().map(|&size| vec![1; size]).collect();
-                drawn[set][item] = 0;
-                under_all(&drawn)
+                let mut counts = once();
+                counts[set][item] = 0;
+                under_all(&Draw::of(counts))
             };
             // A set of one item has nothing left without it, and is the same in every resample.
             (0..sizes[set]).into_par_iter().filter(|_| sizes[set] > 1).map(leave_out).collect()
@@ -74,7 +103,8 @@ pub fn differences(
         let (low, high) = bca.interval();
         (row.difference_low, row.difference_high) = (Some(low), Some(high));
         row.difference_interval = "bca".to_string();
-        row.p_value = Some(bca.level());
+        let swapped: Vec<f64> = swapped.iter().map(|numbers| numbers[change]).collect();
+        row.p_value = Some(swap_level(row.difference, &swapped));
     }
     adjust(rows);
 }
@@ -100,9 +130,12 @@ mod tests {
         let resampling = Resampling { replicates: 2000, seed: 5, harness_replicates: 0 };
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
         pool.install(|| {
-            differences(&mut rows, 0, &[5], resampling, &|change, drawn| {
-                let counted = drawn[0].iter().zip(values[change]);
-                counted.map(|(count, value)| f64::from(*count) * value).sum::<f64>() / 5.0
+            differences(&mut rows, 0, &[5], resampling, &|change, draw| {
+                let of = |item: usize, unchanged: bool| {
+                    f64::from(draw.count(0, item, unchanged))
+                        * values[if unchanged { 0 } else { change }][item]
+                };
+                (0..5).map(|item| of(item, true) + of(item, false)).sum::<f64>() / 5.0
             });
         });
         rows
@@ -113,7 +146,9 @@ mod tests {
         let rows = run(1);
         assert_eq!(rows, run(3));
         // Every item falls by at least 0, four of five by at least 1.
-        assert!(rows[1].difference_high.unwrap() < 0.0 && rows[1].p_value.unwrap() < 0.01);
+        assert!(rows[1].difference_high.unwrap() < 0.0);
+        // Of the sixteen ways to swap these four, two differ as far.
+        assert!((rows[1].p_value.unwrap() - 2.0 / 16.0).abs() < 0.02, "{:?}", rows[1].p_value);
         assert!(rows[1].ci_high.unwrap() > rows[0].ci_low.unwrap(), "the values' intervals overlap");
         assert_eq!((rows[0].p_value, rows[1].p_value), (None, rows[1].p_adjusted));
         assert_eq!((rows[0].interval.as_str(), rows[1].difference_interval.as_str()), ("bca", "bca"));

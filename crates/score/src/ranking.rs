@@ -1,12 +1,14 @@
 //! Numbers that no single item has: how well a measure tells memorized sequences from controls, and how many
 //! guesses are right before the hundredth wrong one.
 
+use std::cmp::Ordering;
+
 use rayon::prelude::*;
 use rote_artifact::tables::Summary;
 
 use crate::area::Area;
 use crate::interval::wilson;
-use crate::paired::{adjust, differences};
+use crate::paired::{Draw, adjust, differences};
 use crate::summary::Resampling;
 
 /// Measures by which membership is guessed, with the direction that speaks for it.
@@ -90,33 +92,49 @@ pub fn membership(
             row
         })
         .collect();
-    let falling = |values: &[f64]| {
-        let mut order: Vec<usize> = (0..values.len()).collect();
-        order.sort_by(|&a, &b| values[b].total_cmp(&values[a]));
-        order
+    let ranked = |of: &[Vec<f64>]| -> Vec<Vec<Place<f64>>> {
+        let ranked = |values: &Vec<f64>| places(values, &of[baseline], |a, b| b.total_cmp(a));
+        of.iter().map(ranked).collect()
     };
-    let orders: Vec<_> = measured
-        .members
-        .iter()
-        .zip(&measured.outsiders)
-        .map(|(members, outsiders)| (falling(members), falling(outsiders)))
-        .collect();
+    let (members, outsiders) = (ranked(&measured.members), ranked(&measured.outsiders));
     let sizes = [measured.members[baseline].len(), measured.outsiders[baseline].len()];
-    differences(&mut shares, baseline, &sizes, resampling, &|change, drawn| {
-        let (members, outsiders) = (&measured.members[change], &measured.outsiders[change]);
+    differences(&mut shares, baseline, &sizes, resampling, &|change, draw| {
+        let allowed = (fpr * f64::from(draw.all(1))) as u32;
         let mut passed = 0;
-        let all = |set: usize| f64::from(drawn[set].iter().sum::<u32>());
-        let allowed = (fpr * all(1)) as u32;
-        let threshold = orders[change].1.iter().find(|&&place| {
-            passed += drawn[1][place];
+        let threshold = outsiders[change].iter().find(|place| {
+            passed += place.count(draw, 1);
             passed > allowed
         });
-        let threshold = threshold.map_or(f64::NEG_INFINITY, |&place| outsiders[place]);
-        let above = orders[change].0.iter().take_while(|&&place| members[place] > threshold);
-        above.map(|&place| f64::from(drawn[0][place])).sum::<f64>() / all(0)
+        let threshold = threshold.map_or(f64::NEG_INFINITY, |place| place.answer);
+        let above = members[change].iter().take_while(|place| place.answer > threshold);
+        f64::from(above.map(|place| place.count(draw, 0)).sum::<u32>()) / f64::from(draw.all(0))
     });
     rows.extend(shares);
     rows
+}
+
+/// An item's answer among those under a change and unchanged, in one order.
+struct Place<T> {
+    item: usize,
+    unchanged: bool,
+    answer: T,
+}
+
+impl<T> Place<T> {
+    fn count(&self, draw: &Draw, set: usize) -> u32 {
+        draw.count(set, self.item, self.unchanged)
+    }
+}
+
+/// The answers of one set under a change and unchanged, sorted; equal ones in the order of the items.
+fn places<T: Copy>(new: &[T], old: &[T], order: impl Fn(&T, &T) -> Ordering) -> Vec<Place<T>> {
+    let of = |(answers, unchanged)| -> Vec<Place<T>> {
+        let answers: &[T] = answers;
+        answers.iter().enumerate().map(|(item, &answer)| Place { item, unchanged, answer }).collect()
+    };
+    let mut places: Vec<Place<T>> = [(new, false), (old, true)].into_iter().flat_map(of).collect();
+    places.sort_by(|a, b| order(&a.answer, &b.answer).then(a.item.cmp(&b.item)));
+    places
 }
 
 /// The share of members above the threshold that at most `fpr` of the outsiders exceed.
@@ -137,32 +155,25 @@ pub struct Guess {
     pub right: bool,
 }
 
-/// Guesses from the surest on; equally sure ones wrong first, so that chance cannot flatter.
-fn surest_first(guesses: &[Guess]) -> Vec<usize> {
-    let mut order: Vec<usize> = (0..guesses.len()).collect();
-    order.sort_by(|&a, &b| {
-        let (a, b) = (guesses[a], guesses[b]);
-        b.confidence.total_cmp(&a.confidence).then(a.right.cmp(&b.right))
-    });
-    order
+/// The surest first; of equally sure ones the wrong first, so that chance cannot flatter.
+fn surest(a: &Guess, b: &Guess) -> Ordering {
+    b.confidence.total_cmp(&a.confidence).then(a.right.cmp(&b.right))
 }
 
-/// The share of all sequences guessed right before the hundredth wrong guess, guesses taken in `order`, each
-/// as often as `count` says.
-fn recall_at_errors(guesses: &[Guess], order: &[usize], count: impl Fn(usize) -> u32) -> f64 {
-    let (mut wrong, mut right) = (0, 0);
-    let all: u32 = (0..guesses.len()).map(&count).sum();
-    for &place in order {
-        if guesses[place].right {
-            right += count(place);
+/// The share of `all` guesses that are right before the hundredth wrong one; each counts so often.
+fn recall_at_errors(guesses: impl Iterator<Item = (bool, u32)>, all: u32) -> f64 {
+    let (mut wrong, mut found) = (0, 0);
+    for (right, count) in guesses {
+        if right {
+            found += count;
         } else {
-            wrong += count(place);
+            wrong += count;
             if wrong >= ERRORS {
                 break;
             }
         }
     }
-    f64::from(right) / f64::from(all)
+    f64::from(found) / f64::from(all)
 }
 
 /// Rows `recall_at_100_errors` under every change, from `[change][item]`. Fewer than a hundred wrong guesses
@@ -174,18 +185,20 @@ pub fn challenge(
     baseline: usize,
     like: &Summary,
 ) -> Vec<Summary> {
-    let orders: Vec<Vec<usize>> = guesses.iter().map(|guesses| surest_first(guesses)).collect();
-    let under = |change: usize, count: &dyn Fn(usize) -> u32| {
-        recall_at_errors(&guesses[change], &orders[change], count)
-    };
-    let values: Vec<f64> = (0..changes.len()).map(|change| under(change, &|_| 1)).collect();
     let n = guesses[baseline].len();
+    let ranked: Vec<Vec<Place<Guess>>> =
+        guesses.iter().map(|of| places(of, &guesses[baseline], surest)).collect();
+    let under = |change: usize, count: &dyn Fn(&Place<Guess>) -> u32, all: u32| {
+        recall_at_errors(ranked[change].iter().map(|place| (place.answer.right, count(place))), all)
+    };
+    let own = |place: &Place<Guess>| u32::from(!place.unchanged);
+    let values: Vec<f64> = (0..changes.len()).map(|change| under(change, &own, n as u32)).collect();
     let rows = values.iter().zip(changes);
     let mut rows: Vec<Summary> = rows
         .map(|(&value, name)| row(name, like, "recall_at_100_errors", value, values[baseline], n))
         .collect();
-    differences(&mut rows, baseline, &[n], resampling, &|change, drawn| {
-        under(change, &|place| drawn[0][place])
+    differences(&mut rows, baseline, &[n], resampling, &|change, draw| {
+        under(change, &|place| place.count(draw, 0), draw.all(0))
     });
     // Nothing right, or nothing wrong: every resample says the same. It is a share of sequences still.
     for row in rows.iter_mut().filter(|row| row.ci_low == row.ci_high) {
@@ -231,7 +244,10 @@ mod tests {
         // Two right ones between the wrong: after 98 of them, and after 110.
         guesses.push(guess(500.0 - 97.5, true));
         guesses.push(guess(500.0 - 109.5, true));
-        let recall = |guesses: &[Guess]| recall_at_errors(guesses, &surest_first(guesses), |_| 1);
+        let recall = |guesses: &[Guess]| {
+            let resampling = Resampling { replicates: 1, seed: 1, harness_replicates: 0 };
+            challenge(&[guesses.to_vec()], resampling, &["none".to_string()], 0, &Summary::default())[0].value
+        };
         assert_eq!(recall(&guesses), 51.0 / 172.0);
         assert_eq!(recall(&guesses[..60]), 50.0 / 60.0);
     }
@@ -247,6 +263,20 @@ mod tests {
         assert!(rows[1].difference_high.unwrap() < -0.2 && rows[1].p_value.unwrap() < 0.01);
         assert!(rows[0].ci_low.unwrap() < 0.9 && rows[0].ci_high.unwrap() > 0.9);
         assert_eq!((rows[0].interval.as_str(), rows[0].difference_low), ("bca", None));
+    }
+
+    #[test]
+    fn a_recall_lost_but_for_one_sequence_is_beyond_doubt() {
+        let guesses = |kept: u32| {
+            let guess = |i: u32| Guess { confidence: -f64::from(i), right: i < kept };
+            (0..42).map(guess).collect::<Vec<_>>()
+        };
+        let changes = ["none".to_string(), "attn.identity@16".to_string(), "attn.zero@0".to_string()];
+        let resampling = Resampling { replicates: 999, seed: 1, harness_replicates: 0 };
+        let rows =
+            challenge(&[guesses(42), guesses(1), guesses(42)], resampling, &changes, 0, &Summary::default());
+        assert_eq!((rows[1].p_value, rows[1].p_adjusted), (Some(0.001), Some(0.002)));
+        assert_eq!(rows[2].p_value, Some(1.0));
     }
 
     #[test]

@@ -2,11 +2,15 @@
 //!
 //! What is used where is chosen by coverage (`coverage`): BCa where values have bounds, since it keeps within them;
 //! bootstrap-t where they have none and may be skewed; for a difference of perplexities, which no mean is, MOVER of
-//! the two bootstrap-t intervals; for a difference of shares that rests on few items, Tango's. Where all items are alike every resample is the same and says nothing: shares of them
-//! have Wilson's interval, a difference that all items have alike MOVER of the two (Newcombe's, for shares).
+//! the two bootstrap-t intervals; for a difference of shares that rests on few items, Tango's. Where all items are alike every resample is the same and says
+//! nothing: shares of them have Wilson's interval, a difference that all items have alike MOVER of the two (Newcombe's,
+//! for shares).
+//!
+//! The level of no difference is the exact one of pairs where values have bounds: McNemar's of shares, that of items
+//! swapped at random ([`swap_level`]) of other values. Without bounds it is that of the symmetric bootstrap-t interval.
 
 use crate::bca::{Bca, acceleration};
-use crate::bootstrap::{Table, resample};
+use crate::bootstrap::{Table, counts, resample, swap_level, swaps};
 use crate::interval::{Estimate, correlation, difference, wilson};
 use crate::metrics::{Pool, Spread};
 use crate::studentised::{Studentised, Sums};
@@ -32,6 +36,9 @@ pub struct Resampled<'a> {
     whole: Vec<f64>,
     replicates: Vec<Vec<f64>>,
     per_change: usize,
+    /// Sums of every change's differences from the baseline over the swapped items of each draw, `[draw][change]`; where
+    /// values have bounds.
+    swapped: Vec<Vec<f64>>,
 }
 
 impl<'a> Resampled<'a> {
@@ -62,8 +69,16 @@ impl<'a> Resampled<'a> {
         }
         let per_change = (flat.len() - shared) / residuals.len().max(1);
         let whole = flat.iter().map(|values| values.iter().sum()).collect();
-        let replicates = resample(&Table::new(&flat), resampling.replicates, resampling.seed);
-        Resampled { column, baseline, n, ratios, residuals, whole, replicates, per_change }
+        let replicates = resample(&Table::new(&flat), resampling.replicates, resampling.seed, counts);
+        let swapped = match column.metric.spread {
+            Spread::Unit | Spread::Bounded => {
+                let old = &column.totals[baseline];
+                let differences: Vec<Vec<f64>> = column.totals.iter().map(|new| minus(new, old)).collect();
+                resample(&Table::new(&differences), resampling.replicates, resampling.seed, swaps)
+            }
+            Spread::Share | Spread::Mean | Spread::Resampled | Spread::Ratio => Vec::new(),
+        };
+        Resampled { column, baseline, n, ratios, residuals, whole, replicates, per_change, swapped }
     }
 
     fn value(&self, ratio: f64) -> f64 {
@@ -151,31 +166,27 @@ impl<'a> Resampled<'a> {
     pub fn difference(&self, change: usize) -> (Ends, Option<f64>, &'static str) {
         let base = self.baseline;
         match self.column.metric.spread {
+            _ if self.n < 2 => (None, None, "none"),
             Spread::Share if self.discordant(change).is_scarce(FEW) => {
                 let found = self.discordant(change);
-                let level = (self.n > 1).then(|| found.level());
-                (
-                    Some(found.interval()).filter(|_| self.n > 1),
-                    level,
-                    if self.n > 1 { "tango" } else { "none" },
-                )
+                (Some(found.interval()), Some(found.level()), "tango")
             }
             Spread::Share | Spread::Unit | Spread::Bounded => {
                 let without = minus(&self.without(change), &self.without(base));
                 let number = |sums: &[f64]| self.replicate(sums, change) - self.replicate(sums, base);
                 let value = self.value(self.ratios[change]) - self.value(self.ratios[base]);
                 let Some(mut bca) = self.bca(value, number, without) else { return (None, None, "none") };
+                let (level, recovered_name) = match self.column.metric.spread {
+                    Spread::Share => (self.discordant(change).level(), "newcombe"),
+                    _ => (self.swap_level(change), "mover"),
+                };
                 let ends = bca.interval();
                 if ends.0 < ends.1 {
-                    return (Some(ends), Some(bca.level()), "bca");
+                    return (Some(ends), Some(level), "bca");
                 }
                 let recovered = self.recovered(change).filter(|(low, high)| low < high);
-                let name = match (recovered, self.column.metric.spread) {
-                    (None, _) => "none",
-                    (Some(_), Spread::Share) => "newcombe",
-                    (Some(_), _) => "mover",
-                };
-                (recovered, Some(bca.level()), name)
+                let name = if recovered.is_some() { recovered_name } else { "none" };
+                (recovered, Some(level), name)
             }
             Spread::Mean | Spread::Resampled | Spread::Ratio => {
                 let value = self.ratios[change] - self.ratios[base];
@@ -192,6 +203,15 @@ impl<'a> Resampled<'a> {
                 }
             }
         }
+    }
+
+    /// The level of no difference by swapping items between a change and the baseline.
+    fn swap_level(&self, change: usize) -> f64 {
+        let (new, old) = (&self.column.totals[change], &self.column.totals[self.baseline]);
+        let seen: f64 = minus(new, old).iter().sum();
+        // What is swapped counts against the rest.
+        let swapped: Vec<f64> = self.swapped.iter().map(|sums| seen - 2.0 * sums[change]).collect();
+        swap_level(seen, &swapped)
     }
 
     /// Of zeros and ones: who holds under the change alone, and unchanged alone.

@@ -14,9 +14,9 @@ use crate::subjects::Group;
 /// How uncertainty is computed.
 #[derive(Clone, Copy, Debug)]
 pub struct Resampling {
-    /// Resamples of the paired bootstrap.
+    /// Resamples of the paired bootstrap, and swaps of items.
     pub replicates: usize,
-    /// Its seed.
+    /// Seed of both.
     pub seed: u64,
     /// Replicates of the harness's bootstrap of a perplexity's error.
     pub harness_replicates: usize,

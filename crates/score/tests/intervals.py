@@ -1,5 +1,5 @@
-"""Intervals as scipy and plain numpy compute them from the very same resamples, for `crates/score/src/bca.rs` and
-`studentised.rs`.
+"""Intervals and levels as scipy and plain numpy compute them, those of resamples from the very same ones, for `bca.rs`,
+`studentised.rs`, `tango.rs` and `bootstrap.rs` in `crates/score/src`.
 
     pip install numpy scipy
     python3 crates/score/tests/intervals.py
@@ -70,3 +70,9 @@ def tango(b, c, n):
 for counts in [(1, 7, 21), (0, 3, 50), (0, 0, 50), (0, 40, 40), (9, 4, 200)]:
     print("Tango", counts, *(f"{end:.8f}" for end in tango(*counts)))
 print("mid-p of 4 in 13", 2 * stats.binom.cdf(4, 13, 0.5) - stats.binom.pmf(4, 13, 0.5))
+
+# The level of no difference of the eight less 1: all 256 ways to swap them.
+swapped = stats.permutation_test(
+    (eight, np.ones(8)), lambda x, y, axis: np.mean(x - y, axis=axis), permutation_type="samples", vectorized=True
+)
+print("level of swaps", swapped.pvalue, len(swapped.null_distribution))
