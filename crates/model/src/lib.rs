@@ -3,6 +3,7 @@
 //! Shape letters: `B` rows of a batch, `T` positions, `N` tokens of all rows together, `d` width, `H` heads,
 //! `V` vocabulary.
 
+mod aligned;
 mod attend;
 mod attention;
 mod checkpoint;

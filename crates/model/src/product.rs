@@ -15,11 +15,12 @@ use std::ops::Range;
 use gemm::Parallelism;
 use rayon::prelude::*;
 
+use crate::aligned::Aligned;
 use crate::kernels::{LANES, Threads, wide_fn};
 #[cfg(target_arch = "x86_64")]
 use crate::kernels::{Vectors, vectors};
 #[cfg(target_arch = "x86_64")]
-use crate::strip::{high, strip};
+use crate::strip::{Vector, high, pack, strip};
 use crate::{Matrix, Real};
 
 /// Longest stretch of the inner index that is added up in one sum. In shorter ones less is rounded away; in stretches of
@@ -48,7 +49,7 @@ struct Cut {
     /// Rows that meet all panels before the next do: few enough to stay near the processor meanwhile, and to let gemm
     /// leave panels where they are.
     near: usize,
-    /// Panels that are worth a thread.
+    /// Panels that are worth a thread; packing states costs our kernel what one panel does.
     few: usize,
 }
 
@@ -84,7 +85,7 @@ pub struct Panels<T> {
     /// Inputs.
     pub cols: usize,
     cut: Cut,
-    data: Vec<T>,
+    data: Aligned<T>,
 }
 
 impl<T: Real> Panels<T> {
@@ -100,7 +101,7 @@ impl<T: Real> Panels<T> {
         let high = cut.high;
         let stride = |panel: usize| cut.stride(rows - panel * high);
         let last = rows.div_ceil(high).saturating_sub(1);
-        let mut data = vec![T::ZERO; (last * high + stride(last)) * cols];
+        let mut data = Aligned::of(T::ZERO, (last * high + stride(last)) * cols);
         data.par_chunks_mut((high * cols).max(1)).enumerate().for_each(|(panel, out)| {
             let from = panel * high;
             let inside: Vec<_> = (from..rows.min(from + high)).map(&row).collect();
@@ -216,43 +217,56 @@ fn whole<T: Real>(
     let Cut { kernel, high, near, few } = weight.cut;
     let panels = out.start / high..out.end.div_ceil(high);
     let y = Shared(y.as_mut_ptr());
-    let piece = |panel: usize, rows: Range<usize>| {
-        let (values, stride) = weight.panel(panel);
-        let from = out.start.max(panel * high);
-        let until = out.end.min((panel + 1) * high);
+    let piece = |panels: Range<usize>, rows: Range<usize>| {
+        let shares = panels.map(|panel| {
+            let (values, stride) = weight.panel(panel);
+            let until = out.end.min((panel + 1) * high);
+            (values, stride, out.start.max(panel * high)..until, panel * high)
+        });
         let y = &y;
-        // SAFETY: `y` is [m, n] at its stride and `x` [m, k] at its strides by the callers' checks, `rows` are below m;
-        // the panel holds its rows at `stride`; pieces write to different places of `y`.
-        unsafe {
-            let y = y.0.add(rows.start * y_stride + from - out.start);
-            let skip = from - panel * high;
-            let x = (x.0.as_ptr().add(rows.start * x.1), x.1, x.2);
-            match kernel {
-                Kernel::Gemm => {
-                    let shape = (until - from, rows.len(), weight.cols);
-                    multiply(y, y_stride, shape, x, (values.as_ptr().add(skip), stride));
+        match kernel {
+            Kernel::Gemm => shares.for_each(|(values, stride, out_here, first)| {
+                let shape = (out_here.len(), rows.len(), weight.cols);
+                // SAFETY: `y` is [m, n] at its stride and `x` [m, k] at its strides by the callers' checks, `rows` are
+                // below m; the panel holds its rows at `stride`; pieces write to different places of `y`.
+                unsafe {
+                    let y = y.0.add(rows.start * y_stride + out_here.start - out.start);
+                    let x = (x.0.as_ptr().add(rows.start * x.1), x.1, x.2);
+                    multiply(y, y_stride, shape, x, (values.as_ptr().add(out_here.start - first), stride));
                 }
-                #[cfg(target_arch = "x86_64")]
-                Kernel::Own => {
-                    let out = skip..until - panel * high;
-                    multiply_here((y, y_stride), out, (x.0, x.1), rows.len(), values);
-                }
-            }
+            }),
+            #[cfg(target_arch = "x86_64")]
+            Kernel::Own => T::Vector::room(|packed| {
+                pack(packed, &x.0[rows.start * x.1..rows.end * x.1], x.1);
+                shares.for_each(|(values, _, out_here, first)| {
+                    // SAFETY: as above; the rows are packed, and this kernel was chosen for a processor that has it.
+                    unsafe {
+                        let y = y.0.add(rows.start * y_stride + out_here.start - out.start);
+                        let within = out_here.start - first..out_here.end - first;
+                        multiply_here((y, y_stride), within, packed, rows.len(), values);
+                    }
+                });
+            }),
         }
     };
+    // As many pieces as keep all threads busy, of many panels rather than of many rows.
     let wanted = match threads {
         Threads::One => 1,
-        Threads::All => (2 * rayon::current_num_threads()).div_ceil(panels.len()).min(m / FEW_ROWS),
+        Threads::All => 4 * rayon::current_num_threads(),
     };
-    let many = m.div_ceil(wanted.max(m.div_ceil(near))).next_multiple_of(KERNEL_ROWS);
+    let least = m.div_ceil(near);
+    let parts = wanted.div_ceil(least).min(panels.len().div_ceil(few));
+    let cuts = wanted.div_ceil(parts).min(m / FEW_ROWS).max(least);
+    let many = m.div_ceil(cuts).next_multiple_of(KERNEL_ROWS);
     let cuts = m.div_ceil(many);
     let one = |index: usize| {
-        let from = index / panels.len() * many;
-        piece(panels.start + index % panels.len(), from..m.min(from + many));
+        let (from, part) = (index / parts * many, index % parts);
+        let at = |part: usize| panels.start + part * panels.len() / parts;
+        piece(at(part)..at(part + 1), from..m.min(from + many));
     };
     match threads {
-        Threads::One => (0..panels.len() * cuts).for_each(one),
-        Threads::All => (0..panels.len() * cuts).into_par_iter().with_max_len(few).for_each(one),
+        Threads::One => (0..parts * cuts).for_each(one),
+        Threads::All => (0..parts * cuts).into_par_iter().with_max_len(1).for_each(one),
     }
 }
 
@@ -268,19 +282,13 @@ struct Shared<T>(*mut T);
 // SAFETY: see `whole`, which alone uses it.
 unsafe impl<T: Send> Sync for Shared<T> {}
 
-/// Our own kernel's share: the outputs `out` of one panel. `y` and `x` have a stride from row to row.
+/// Our own kernel's share: the outputs `out` of one panel. `y` has a stride from row to row; `x` is packed.
 ///
 /// # Safety
 /// All that lies within these shapes is readable, and writable in `y`, where nobody else looks meanwhile. The processor
 /// has what [`strip`] asks for.
 #[cfg(target_arch = "x86_64")]
-unsafe fn multiply_here<T: Real>(
-    y: (*mut T, usize),
-    out: Range<usize>,
-    x: (*const T, usize),
-    rows: usize,
-    panel: &[T],
-) {
+unsafe fn multiply_here<T: Real>(y: (*mut T, usize), out: Range<usize>, x: &[T], rows: usize, panel: &[T]) {
     let high = high::<T>();
     let depth = depth(panel.len() / high);
     if out == (0..high) {

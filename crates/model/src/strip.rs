@@ -1,8 +1,12 @@
 //! Our own kernel of matrix products, for processors with fused multiply-add and vectors of 256 bits.
 //!
-//! It is spelled out in vectors: of the same loop over arrays the compiler makes, in places, what is half as fast.
+//! It is spelled out in vectors: of the same loop over arrays the compiler makes, in places, what is half as fast. And it
+//! is sparing of instructions besides multiplications (states are packed, so that their addresses need none; four steps
+//! are taken per turn of the loop): two threads that share a core share the instructions it takes in per cycle as well,
+//! and there every one that is saved shows.
 
 use std::arch::x86_64::*;
+use std::cell::RefCell;
 
 use crate::Real;
 
@@ -33,6 +37,8 @@ pub trait Vector<T>: Copy {
     /// # Safety
     /// The processor has FMA.
     unsafe fn fused(self, factor: Self, sum: Self) -> Self;
+    /// Calls with this thread's room for [`pack`]; not from within.
+    fn room<R>(with: impl FnOnce(&mut Vec<T>) -> R) -> R;
 }
 
 macro_rules! vector {
@@ -59,6 +65,10 @@ macro_rules! vector {
             unsafe fn fused(self, factor: Self, sum: Self) -> Self {
                 unsafe { $fused(self, factor, sum) }
             }
+            fn room<R>(with: impl FnOnce(&mut Vec<$number>) -> R) -> R {
+                thread_local! { static ROOM: RefCell<Vec<$number>> = const { RefCell::new(Vec::new()) } }
+                ROOM.with_borrow_mut(with)
+            }
         }
     };
 }
@@ -70,80 +80,125 @@ const fn lanes<T>() -> usize {
     32 / size_of::<T>()
 }
 
-/// Outputs of a panel: two registers. With six rows abreast, sums take twelve of the sixteen there are.
+/// Outputs of a panel: two registers. With [`ROWS`] rows abreast, sums take twelve of the sixteen there are.
 pub(crate) const fn high<T>() -> usize {
     2 * lanes::<T>()
 }
 
+/// Rows abreast.
+const ROWS: usize = 6;
+/// Steps along the inner index that one turn of the loop takes.
+const STEPS: usize = 4;
+
+/// States `x`, `[rows, k]`, as [`strip`] reads them: six rows after six rows, `[k, 6]`; the last may be fewer.
+pub(crate) fn pack<T: Real>(packed: &mut Vec<T>, x: &[T], k: usize) {
+    if packed.len() < x.len() {
+        packed.resize(x.len(), T::ZERO);
+    }
+    for (x, packed) in x.chunks(ROWS * k).zip(packed.chunks_mut(ROWS * k)) {
+        if x.len() == ROWS * k {
+            let rows: [&[T]; ROWS] = std::array::from_fn(|row| &x[row * k..(row + 1) * k]);
+            for (index, step) in packed.chunks_exact_mut(ROWS).enumerate() {
+                (0..ROWS).for_each(|row| step[row] = rows[row][index]);
+            }
+        } else {
+            let rows = x.len() / k;
+            for (index, step) in packed.chunks_exact_mut(rows).take(k).enumerate() {
+                (0..rows).for_each(|row| step[row] = x[row * k + index]);
+            }
+        }
+    }
+}
+
 /// `y[row, ..] = x[row, ..] panel` for a panel `[k, high]`, each element added up in order within stretches of `depth`
-/// and then stretch by stretch. `y` and `x` have a stride from row to row.
+/// and then stretch by stretch. `y` has a stride from row to row; `x` is packed.
 ///
 /// # Safety
-/// The processor has AVX2 and FMA. `[rows, k]` are readable at `x`, `[rows, high]` writable at `y`, where nobody else
+/// The processor has AVX2 and FMA. `[rows, k]` were packed, and `[rows, high]` are writable at `y`, where nobody else
 /// looks meanwhile.
 #[target_feature(enable = "avx2,fma")]
-pub(crate) unsafe fn strip<T: Real>(
-    y: (*mut T, usize),
-    x: (*const T, usize),
-    rows: usize,
-    panel: &[T],
-    depth: usize,
-) {
+pub(crate) unsafe fn strip<T: Real>(y: (*mut T, usize), x: &[T], rows: usize, panel: &[T], depth: usize) {
     let high = high::<T>();
+    let k = panel.len() / high;
     for (stretch, panel) in panel.chunks(depth * high).enumerate() {
         let more = stretch > 0;
-        // SAFETY: within the rows and the stretch.
-        unsafe {
-            let from = |row: usize| ((y.0.add(row * y.1), y.1), (x.0.add(row * x.1 + stretch * depth), x.1));
-            let whole = rows - rows % 6;
-            for row in (0..whole).step_by(6) {
-                let (y, x) = from(row);
-                tile::<T, 6>(y, x, panel, more);
+        // What comes next, of this panel or of the one after it, is fetched meanwhile.
+        let next = panel.as_ptr().wrapping_add(panel.len());
+        let lines = size_of_val(panel) / 64;
+        let each = lines.div_ceil(rows.div_ceil(ROWS));
+        for row in (0..rows).step_by(ROWS) {
+            let from = row / ROWS * each;
+            for line in from..lines.min(from + each) {
+                let address = next.cast::<i8>().wrapping_add(64 * line);
+                #[allow(unused_unsafe, reason = "older compilers want it")]
+                // SAFETY: a hint, whatever lies there.
+                unsafe {
+                    _mm_prefetch::<_MM_HINT_T0>(address);
+                }
             }
-            if whole < rows {
-                let (y, x) = from(whole);
-                match rows - whole {
+            // SAFETY: within the rows and the stretch.
+            unsafe {
+                let y = (y.0.add(row * y.1), y.1);
+                let abreast = ROWS.min(rows - row);
+                let x = x.as_ptr().add(row * k + stretch * depth * abreast);
+                match abreast {
                     1 => tile::<T, 1>(y, x, panel, more),
                     2 => tile::<T, 2>(y, x, panel, more),
                     3 => tile::<T, 3>(y, x, panel, more),
                     4 => tile::<T, 4>(y, x, panel, more),
-                    _ => tile::<T, 5>(y, x, panel, more),
+                    5 => tile::<T, 5>(y, x, panel, more),
+                    _ => tile::<T, ROWS>(y, x, panel, more),
                 }
             }
         }
     }
 }
 
-/// `ROWS` rows of one stretch; with `more`, added to what `y` holds.
+/// `N` rows of one stretch; with `more`, added to what `y` holds.
 ///
 /// # Safety
 /// As of [`strip`].
 #[inline(always)]
-unsafe fn tile<T: Real, const ROWS: usize>(
-    y: (*mut T, usize),
-    x: (*const T, usize),
-    panel: &[T],
-    more: bool,
-) {
+unsafe fn tile<T: Real, const N: usize>(y: (*mut T, usize), x: *const T, panel: &[T], more: bool) {
+    let high = high::<T>();
     // SAFETY: as the caller promises.
     unsafe {
-        let mut sums = [[T::Vector::all(T::ZERO); 2]; ROWS];
-        let (mut x, stride) = x;
-        for weights in panel.chunks_exact(high::<T>()) {
-            let low = T::Vector::load(weights.as_ptr());
-            let high = T::Vector::load(weights.as_ptr().add(lanes::<T>()));
-            for row in 0..ROWS {
-                let value = T::Vector::all(*x.add(row * stride));
-                sums[row] = [low.fused(value, sums[row][0]), high.fused(value, sums[row][1])];
+        let mut sums = [[T::Vector::all(T::ZERO); 2]; N];
+        let mut turns = panel.chunks_exact(STEPS * high);
+        let mut x = x;
+        for weights in &mut turns {
+            for at in 0..STEPS {
+                step(&mut sums, x.add(at * N), weights.as_ptr().add(at * high));
             }
-            x = x.add(1);
+            x = x.add(STEPS * N);
         }
-        for row in 0..ROWS {
+        for weights in turns.remainder().chunks_exact(high) {
+            step(&mut sums, x, weights.as_ptr());
+            x = x.add(N);
+        }
+        for row in 0..N {
             for half in 0..2 {
                 let place = y.0.add(row * y.1 + half * lanes::<T>());
                 let sum = sums[row][half];
                 (if more { T::Vector::load(place).plus(sum) } else { sum }).store(place);
             }
+        }
+    }
+}
+
+/// One step along the inner index.
+///
+/// # Safety
+/// As of [`strip`].
+#[inline(always)]
+unsafe fn step<T: Real, const N: usize>(sums: &mut [[T::Vector; 2]; N], x: *const T, weights: *const T) {
+    // SAFETY: as the caller promises.
+    unsafe {
+        let low = T::Vector::load(weights);
+        let high = T::Vector::load(weights.add(lanes::<T>()));
+        for row in 0..N {
+            let value = T::Vector::all(*x.add(row));
+            sums[row] = [low.fused(value, sums[row][0]), high.fused(value, sums[row][1])];
         }
     }
 }
