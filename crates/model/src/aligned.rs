@@ -63,6 +63,7 @@ mod tests {
         for len in [0, 1, 17, 100_000] {
             let mut numbers = Aligned::of(0f32, len);
             numbers.iter_mut().enumerate().for_each(|(index, number)| *number = index as f32);
+            assert_eq!(numbers.as_ptr().addr() % LINE, 0);
             let copies: Vec<_> = (0..5).map(|_| numbers.clone()).collect();
             for copy in &copies {
                 assert!(*copy == numbers && copy.len() == len);

@@ -1,7 +1,7 @@
 //! Our own kernel of matrix products, for processors with fused multiply-add and vectors of 256 bits.
 //!
-//! It is spelled out in vectors: of the same loop over arrays the compiler makes, in places, what is half as fast. And it
-//! is sparing of instructions besides multiplications (states are packed, so that their addresses need none; four steps
+//! It is spelled out in vectors: of the same loop over arrays the compiler makes, in places, what is half as fast. And
+//! it is sparing of instructions besides multiplications (states are packed, so that their addresses need none; four steps
 //! are taken per turn of the loop): two threads that share a core share the instructions it takes in per cycle as well,
 //! and there every one that is saved shows.
 

@@ -85,7 +85,7 @@ pub fn resample(
 /// Were there no difference, "changed" and "unchanged" would be mere labels of an item's two answers and each swap as
 /// likely as what was seen: Fisher's randomisation test of pairs. It holds for few items and for any distribution,
 /// where a level read off a BCa interval does not: where 41 of 42 items lose all no resample comes near zero, and the
-/// acceleration makes 0.4 % of what is 1 in 10¹¹.
+/// acceleration makes 0.4 % of what is less than 1 in 10¹².
 ///
 /// Source: Fisher, The Design of Experiments (1935), §21; with drawn swaps Phipson and Smyth, "Permutation P-values
 /// should never be zero", Statistical Applications in Genetics and Molecular Biology 9 (2010) 39.

@@ -1,5 +1,5 @@
-//! Tests: intervals hold the truth as often as they say, on 1000 simulated studies of 60 skewed items each, and levels of
-//! no difference are as seldom small as they say where there is none.
+//! Tests: intervals hold the truth as often as they say, on 1000 simulated studies of 60 skewed items each, and levels
+//! of no difference are as seldom small as they say where there is none.
 //!
 //! Asked is 93 to 97 % of the 95 % intervals. Percentiles of the bootstrap hold the truth in 90 to 93 % of such
 //! studies where losses are lognormal, and BCa hardly more often; hence bootstrap-t and MOVER there.
@@ -236,8 +236,8 @@ fn a_loss_of_nearly_all_is_beyond_doubt() {
     }
 }
 
-/// Answers that a change leaves as good as they were: 5 % of the levels are at most 5 %; fewer where few items differ, as
-/// these have few levels.
+/// Answers that a change leaves as good as they were: 5 % of the levels are at most 5 %; fewer where few items differ,
+/// as these have few levels.
 #[test]
 fn levels_are_small_as_seldom_as_they_say() {
     for (n, least) in [(8, 0), (20, 30), (60, 35)] {

@@ -15,11 +15,11 @@
 //! - the area under a ROC curve has DeLong's error, which also pairs its difference from the baseline ([`area`]);
 //! - every other difference from `none` has an interval from a bootstrap over items that is paired (the same items
 //!   are drawn under both): BCa where values have bounds, symmetric bootstrap-t where they have none, MOVER of two
-//!   bootstrap-t intervals between perplexities. A difference of shares that rests on fewer than ten differing items has
-//!   Tango's ([`tango`]): resamples of so few tell too little;
+//!   bootstrap-t intervals between perplexities. A difference of shares that rests on fewer than ten differing items
+//!   has Tango's ([`tango`]): resamples of so few tell too little;
 //! - with it goes the two-sided level of no difference: McNemar's mid-p of shares, that of items swapped at random
-//!   ([`bootstrap::swap_level`]) where other values have bounds, DeLong's of areas, else that at which the interval would end at
-//!   zero; and that level after Holm's correction over all interventions compared.
+//!   ([`bootstrap::swap_level`]) where other values have bounds, DeLong's of areas, else that at which the interval would
+//!   end at zero; and that level after Holm's correction over all interventions compared.
 //!
 //! The table names each row's method (`interval`, `difference_interval`).
 //!
@@ -94,7 +94,7 @@ pub struct Params {
     /// Resamples of the paired bootstrap, and swaps of items for a level of no difference
     #[arg(long, value_name = "N", default_value = "5000")]
     pub resamples: usize,
-    /// Seed of both
+    /// Seed of resamples and swaps
     #[arg(long, value_name = "N", default_value = "0")]
     pub seed: u64,
     /// Replicates of lm-evaluation-harness's bootstrap of a last-word perplexity's standard error
@@ -303,5 +303,19 @@ impl Rankings<'_> {
         let known = answer.tokens.len().min(answer.matched as usize + 1);
         let total: f64 = answer.tokens[..known].iter().map(|token| token.argmax_logprob).sum();
         Guess { confidence: total / known.max(1) as f64, right: answer.exact_match }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn too_few_resamples_for_so_many_comparisons_are_pointed_out() {
+        assert_eq!(least_level(250, 5000), None);
+        assert_eq!(least_level(300, 5999), None);
+        assert_eq!(least_level(300, 4999), Some(0.06));
+        // What is then asked for is enough.
+        assert_eq!(least_level(1024, 20 * 1024), None);
     }
 }

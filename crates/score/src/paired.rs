@@ -34,8 +34,8 @@ impl Draw {
     }
 }
 
-/// Gives `rows`, one per change, the BCa interval of their difference from the baseline, the level of no difference by
-/// swapping items ([`swap_level`]) and that level after Holm's correction; and the interval of the value itself where it
+/// Gives `rows`, one per change, the BCa interval of their difference from the baseline, the level of no difference
+/// by swapping items ([`swap_level`]) and that level after Holm's correction; and the interval of the value itself where it
 /// has none. `sizes` are the sets that are resampled apart; `number(change, draw)` is the number of a draw, also of one
 /// with fewer items (leaving out each in turn gives the acceleration). Nothing is given where no set has two items.
 pub fn differences(

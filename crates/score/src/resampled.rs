@@ -2,9 +2,9 @@
 //!
 //! What is used where is chosen by coverage (`coverage`): BCa where values have bounds, since it keeps within them;
 //! bootstrap-t where they have none and may be skewed; for a difference of perplexities, which no mean is, MOVER of
-//! the two bootstrap-t intervals; for a difference of shares that rests on few items, Tango's. Where all items are alike every resample is the same and says
-//! nothing: shares of them have Wilson's interval, a difference that all items have alike MOVER of the two (Newcombe's,
-//! for shares).
+//! the two bootstrap-t intervals; for a difference of shares that rests on few items, Tango's. Where all items
+//! are alike every resample is the same and says nothing: shares of them have Wilson's interval, a difference that all
+//! items have alike MOVER of the two (Newcombe's, for shares).
 //!
 //! The level of no difference is the exact one of pairs where values have bounds: McNemar's of shares, that of items
 //! swapped at random ([`swap_level`]) of other values. Without bounds it is that of the symmetric bootstrap-t interval.
@@ -36,8 +36,8 @@ pub struct Resampled<'a> {
     whole: Vec<f64>,
     replicates: Vec<Vec<f64>>,
     per_change: usize,
-    /// Sums of every change's differences from the baseline over the swapped items of each draw, `[draw][change]`; where
-    /// values have bounds.
+    /// Sums of every change's differences from the baseline over the swapped items, `[draw][change]`; where values have
+    /// bounds.
     swapped: Vec<Vec<f64>>,
 }
 
