@@ -145,10 +145,8 @@ impl Group<'_> {
         let changes = self.wanted[range.clone()].iter().enumerate();
         let changes = changes.map(|(at, wanted)| without_mlp.get(at).map_or(wanted.change, Vec::as_slice));
         let states = states[range.clone()].iter_mut();
-        let mut rows: Vec<Row<'_, f64>> = states
-            .zip(changes)
-            .map(|(state, change)| Row { new: n, scored: n, state, change, means: Some(self.means) })
-            .collect();
+        let mut rows: Vec<Row<'_, f64>> =
+            states.zip(changes).map(|(state, change)| Row::new(state, n, change, Some(self.means))).collect();
         let mut tap = Moved { plain: self.plain, seen: &mut seen[range], mlp_known };
         self.model.run(block..block + 1, x, &mut rows, &mut self.work, &mut tap)
     }

@@ -24,13 +24,7 @@ impl Trace {
         let mut x = model.embed(&[(tokens, 0)])?;
         let change = vec![BlockChange::default(); model.spec.n_blocks];
         let mut state = State::new(&model.spec, tokens.len(), false);
-        let mut rows = [Row {
-            new: tokens.len(),
-            scored: tokens.len(),
-            state: &mut state,
-            change: &change,
-            means: None,
-        }];
+        let mut rows = [Row::new(&mut state, tokens.len(), &change, None)];
         let mut seen = Seen::default();
         let mut work = Workspace::default();
         model.run(0..model.spec.n_blocks, &mut x, &mut rows, &mut work, &mut seen)?;

@@ -171,7 +171,9 @@ fn run<T: Real>(inputs: &Inputs, params: &Params, output: &Output, context: &Con
         let resolved = change.resolve(spec.n_blocks, spec.n_heads)?;
         let mut last = None;
         let mut each = |captured: rote_engine::Captured<'_, T>| {
-            if last != Some(captured.request.request) {
+            // Every hook shows every request: one of them is counted by.
+            let counted = (captured.hook, captured.block) == wanted[0];
+            if counted && last != Some(captured.request.request) {
                 last = Some(captured.request.request);
                 meter.add(1);
             }

@@ -73,7 +73,7 @@ fn forward(
     let mut rows: Vec<_> = states
         .iter_mut()
         .zip(tokens)
-        .map(|(state, tokens)| Row { new: tokens.len(), scored: tokens.len(), state, change, means: None })
+        .map(|(state, tokens)| Row::new(state, tokens.len(), change, None))
         .collect();
     model.run(0..model.spec.n_blocks, &mut x, &mut rows, work, &mut NoTap).expect("a pass");
     x

@@ -71,7 +71,7 @@ fn one_batch<T: Real>(
     let mut rows: Vec<_> = states
         .iter_mut()
         .zip(&tokens)
-        .map(|(state, tokens)| Row { new: tokens.len(), scored: tokens.len(), state, change, means })
+        .map(|(state, tokens)| Row::new(state, tokens.len(), change, means))
         .collect();
     let mut tap = Show { requests, tokens: &tokens, wanted, each, failed: None };
     if wanted.contains(&(Hook::Embed, None)) {

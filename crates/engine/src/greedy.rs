@@ -34,16 +34,8 @@ pub(crate) fn decode<T: Real>(
         let inputs: Vec<_> =
             last.iter().zip(&open).map(|(token, text)| (&token[..], text.state.len())).collect();
         let mut x = model.embed(&inputs)?;
-        let mut rows: Vec<_> = open
-            .iter_mut()
-            .map(|text| Row {
-                new: 1,
-                scored: 1,
-                state: &mut text.state,
-                change: text.blocks,
-                means: text.means,
-            })
-            .collect();
+        let mut rows: Vec<_> =
+            open.iter_mut().map(|text| Row::new(&mut text.state, 1, text.blocks, text.means)).collect();
         model.run(0..model.spec.n_blocks, &mut x, &mut rows, work, &mut NoTap)?;
         let next = likeliest.of(&model.final_norm(&x));
         open.iter_mut().zip(next).for_each(|(text, token)| text.tokens.push(token));

@@ -5,7 +5,7 @@
 
 use anyhow::{Context, Result, ensure};
 use rote_artifact::tables::Request;
-use rote_model::{Means, Model, NoTap, Readout, Real, Row, State, Workspace};
+use rote_model::{Means, MlpOut, Model, NoTap, Readout, Real, Residual, Row, State, Workspace};
 use rote_plan::BlockChange;
 
 /// A batch as rows: which tokens stand where.
@@ -28,11 +28,27 @@ struct Size {
     scored: usize,
 }
 
-/// Rows that ran together: states, and residual states at each block's input where they were asked for.
+/// Where rows begin.
+struct Start<'a, T> {
+    block: usize,
+    /// Residual states at the block's input, packed `[N, d]`.
+    input: Vec<T>,
+    /// What the block's MLP gives, packed as well; empty where that is not known.
+    mlp_out: &'a [T],
+}
+
+/// What passes that begin at a block have in common with the trunk: as in [`Start`].
+#[derive(Clone, Default)]
+struct Kept<T> {
+    input: Vec<T>,
+    mlp_out: Vec<T>,
+}
+
+/// Rows that ran together.
 pub(crate) struct Rows<T> {
     pub(crate) states: Vec<State<T>>,
-    /// `[n_blocks]`, packed `[N, d]`; empty where not asked for.
-    inputs: Vec<Vec<T>>,
+    /// `[n_blocks]`; empty where not asked for.
+    kept: Vec<Kept<T>>,
     /// Packed `[N, d]` after the last block.
     output: Vec<T>,
     /// First token of each row in the packed buffers.
@@ -54,51 +70,57 @@ pub(crate) struct Change<'a, T> {
     pub(crate) first: usize,
 }
 
+/// Requests next to each other with one context.
+fn alike(requests: &[Request]) -> impl Iterator<Item = &[Request]> {
+    requests.chunk_by(|one, next| one.context == next.context)
+}
+
+/// Contexts that several of `requests`, next to each other, have in common.
+pub(crate) fn common_contexts(requests: &[Request]) -> impl Iterator<Item = &[u32]> {
+    alike(requests).filter(|alike| alike.len() > 1).map(|alike| &alike[0].context[..])
+}
+
 impl<'a> Layout<'a> {
     /// # Errors
     /// A request without context or continuation.
     pub(crate) fn new(requests: &'a [Request]) -> Result<Self> {
-        let mut stems: Vec<&[u32]> = Vec::new();
+        let stems: Vec<&[u32]> = common_contexts(requests).collect();
         let mut leaves: Vec<Leaf<'a>> = Vec::with_capacity(requests.len());
-        for (index, request) in requests.iter().enumerate() {
-            ensure!(!request.context.is_empty(), "request {} has no context", request.request);
-            ensure!(!request.continuation.is_empty(), "request {} asks for no token", request.request);
-            let shares =
-                |other: Option<&Request>| other.is_some_and(|other| other.context == request.context);
-            let with_last = index > 0 && shares(requests.get(index - 1));
-            let stem = if with_last {
-                Some(stems.len() - 1)
-            } else if shares(requests.get(index + 1)) {
-                stems.push(&request.context);
-                Some(stems.len() - 1)
-            } else {
-                None
-            };
-            let mut tokens = if stem.is_none() { request.context.clone() } else { Vec::new() };
-            tokens.extend_from_slice(&request.continuation[..request.continuation.len() - 1]);
-            leaves.push(Leaf { request, stem, tokens });
+        let mut met = 0;
+        for alike in alike(requests) {
+            let stem = (alike.len() > 1).then_some(met);
+            met += usize::from(stem.is_some());
+            for request in alike {
+                ensure!(!request.context.is_empty(), "request {} has no context", request.request);
+                ensure!(!request.continuation.is_empty(), "request {} asks for no token", request.request);
+                let mut tokens = if stem.is_none() { request.context.clone() } else { Vec::new() };
+                tokens.extend_from_slice(&request.continuation[..request.continuation.len() - 1]);
+                leaves.push(Leaf { request, stem, tokens });
+            }
         }
         Ok(Layout { stems, leaves })
     }
 
-    /// Runs the model as it is; keeps the input of each block in `keep_inputs`, and keys and values where
-    /// somebody goes on from them.
+    /// Runs the model as it is; keeps what the blocks in `keep` have in common with passes that begin there, and keys
+    /// and values where somebody goes on from them.
     pub(crate) fn trunk<T: Real>(
         &self,
         model: &Model<T>,
-        keep_inputs: &[bool],
+        keep: &[bool],
         generate: bool,
         work: &mut Workspace<T>,
     ) -> Result<Pass<T>> {
         let none = vec![BlockChange::default(); model.spec.n_blocks];
         let change = Change { blocks: &none, means: None, first: 0 };
         let states = self.stems.iter().map(|stem| State::new(&model.spec, stem.len(), true)).collect();
-        let x = embed(model, &self.stem_rows())?;
-        let stems = run(model, &self.stem_sizes(), states, x, 0, change, keep_inputs, work)?;
+        let start = Start::at_embeddings(model.embed(&self.stem_rows())?);
+        let stems = run(model, &self.stem_sizes(), states, start, change, keep, work)?;
         let states = self.leaves.iter().map(|leaf| self.leaf_state(model, leaf, &stems, generate)).collect();
-        let x = embed(model, &self.leaf_rows())
+        let embedded = model
+            .embed(&self.leaf_rows())
             .with_context(|| format!("requests from {} on", self.leaves[0].request.request))?;
-        let leaves = run(model, &self.leaf_sizes(), states, x, 0, change, keep_inputs, work)?;
+        let start = Start::at_embeddings(embedded);
+        let leaves = run(model, &self.leaf_sizes(), states, start, change, keep, work)?;
         Ok(Pass { stems, leaves })
     }
 
@@ -113,8 +135,8 @@ impl<'a> Layout<'a> {
     ) -> Result<Pass<T>> {
         let from = change.first;
         let states = trunk.stems.states.iter().map(|state| state.restarted(from, true)).collect();
-        let x = trunk.stems.inputs[from].clone();
-        let stems = run(model, &self.stem_sizes(), states, x, from, change, &[], work)?;
+        let start = trunk.stems.start(from);
+        let stems = run(model, &self.stem_sizes(), states, start, change, &[], work)?;
         let states = self
             .leaves
             .iter()
@@ -127,8 +149,8 @@ impl<'a> Layout<'a> {
                 }
             })
             .collect();
-        let x = trunk.leaves.inputs[from].clone();
-        let leaves = run(model, &self.leaf_sizes(), states, x, from, change, &[], work)?;
+        let start = trunk.leaves.start(from);
+        let leaves = run(model, &self.leaf_sizes(), states, start, change, &[], work)?;
         Ok(Pass { stems, leaves })
     }
 
@@ -193,43 +215,51 @@ impl<'a> Layout<'a> {
     }
 }
 
-fn embed<T: Real>(model: &Model<T>, rows: &[(&[u32], usize)]) -> Result<Vec<T>> {
-    model.embed(rows)
+impl<T> Start<'_, T> {
+    fn at_embeddings(input: Vec<T>) -> Self {
+        Start { block: 0, input, mlp_out: &[] }
+    }
 }
 
-#[expect(clippy::too_many_arguments, reason = "everything a pass is made of")]
+impl<T: Real> Rows<T> {
+    /// Where a pass begins that has all below this block in common with this one.
+    fn start(&self, block: usize) -> Start<'_, T> {
+        let Kept { input, mlp_out } = &self.kept[block];
+        Start { block, input: input.clone(), mlp_out }
+    }
+}
+
 fn run<T: Real>(
     model: &Model<T>,
     sizes: &[Size],
     mut states: Vec<State<T>>,
-    mut x: Vec<T>,
-    from: usize,
+    start: Start<'_, T>,
     change: Change<'_, T>,
-    keep_inputs: &[bool],
+    keep: &[bool],
     work: &mut Workspace<T>,
 ) -> Result<Rows<T>> {
-    let n_blocks = model.spec.n_blocks;
-    let mut rows: Vec<_> = states
-        .iter_mut()
-        .zip(sizes)
-        .map(|(state, &Size { new, scored })| Row {
-            new,
-            scored,
-            state,
-            change: change.blocks,
-            means: change.means,
-        })
-        .collect();
-    let mut inputs = vec![Vec::new(); n_blocks];
-    let keeps = |block: &usize| keep_inputs.get(*block) == Some(&true);
-    let mut at = from;
+    let (n_blocks, d) = (model.spec.n_blocks, model.spec.d_model);
+    let parallel = model.spec.residual == Residual::Parallel;
+    let Start { block: mut at, input: mut x, mlp_out: mut known } = start;
+    let mut kept = vec![Kept::default(); n_blocks];
+    let keeps = |block: &usize| keep.get(*block) == Some(&true);
     while at < n_blocks {
         if keeps(&at) {
-            inputs[at] = x.clone();
+            let mlp_out = vec![T::ZERO; if parallel { x.len() } else { 0 }];
+            kept[at] = Kept { input: x.clone(), mlp_out };
         }
+        let mlp_outs = mlp_outs(known, &mut kept[at].mlp_out, sizes, d);
+        let mut rows: Vec<_> = (states.iter_mut().zip(sizes).zip(mlp_outs))
+            .map(|((state, &Size { new, scored }), mlp_out)| Row {
+                scored,
+                mlp_out,
+                ..Row::new(state, new, change.blocks, change.means)
+            })
+            .collect();
         // As many blocks at once as nobody looks between: threads wait for each other after each call.
         let end = (at + 1..n_blocks).find(keeps).unwrap_or(n_blocks);
         model.run(at..end, &mut x, &mut rows, work, &mut NoTap)?;
+        known = &[];
         at = end;
     }
     let starts = sizes
@@ -240,5 +270,24 @@ fn run<T: Real>(
             Some(start)
         })
         .collect();
-    Ok(Rows { states, inputs, output: x, starts })
+    Ok(Rows { states, kept, output: x, starts })
+}
+
+/// Each row's share of what is known of the first block's MLP, or of where it is kept; either may be empty.
+fn mlp_outs<'a, T>(known: &'a [T], keep: &'a mut [T], sizes: &[Size], d: usize) -> Vec<MlpOut<'a, T>> {
+    let (mut known, mut keep) = (known, keep);
+    let each = |size: &Size| {
+        let len = size.new * d;
+        if let Some((here, rest)) = known.split_at_checked(len) {
+            known = rest;
+            MlpOut::Kept(here)
+        } else if keep.len() >= len {
+            let (here, rest) = std::mem::take(&mut keep).split_at_mut(len);
+            keep = rest;
+            MlpOut::Keep(here)
+        } else {
+            MlpOut::New
+        }
+    };
+    sizes.iter().map(each).collect()
 }

@@ -3,7 +3,11 @@
 
 use std::fmt;
 
-use rote_model::{Model, Real};
+use rote_model::{MlpKind, Model, Real, Spec};
+
+/// Tokens whose activations a thread holds at a time (a group of `Model::run`; a longer row is one by itself), and
+/// columns and rows of a tile of logits.
+const WORKING: (usize, usize) = (1024, 1024 * 256);
 
 /// What limits a batch.
 #[derive(Clone, Copy, Debug)]
@@ -58,10 +62,18 @@ impl fmt::Display for Need {
     }
 }
 
+/// Bytes that all threads' buffers take where the longest row has so many tokens.
+pub(crate) fn buffers<T>(spec: &Spec, longest: usize) -> u64 {
+    let gates = if matches!(spec.mlp, MlpKind::Gated(_)) { 2 } else { 1 };
+    let each = 3 * spec.d_model + 2 * spec.d_query() + 2 * spec.d_kv() + gates * spec.d_mlp;
+    let working = WORKING.0.max(longest) * each + WORKING.1;
+    (rayon::current_num_threads() * working * size_of::<T>()) as u64
+}
+
 /// Bytes of a model's weights as they are held; a tied head counts once.
 pub(crate) fn weights<T: Real>(model: &Model<T>) -> u64 {
     let spec = &model.spec;
-    let gates = if matches!(spec.mlp, rote_model::MlpKind::Gated(_)) { 3 } else { 2 };
+    let gates = if matches!(spec.mlp, MlpKind::Gated(_)) { 3 } else { 2 };
     let block = spec.d_model * (2 * spec.d_query() + 2 * spec.d_kv() + gates * spec.d_mlp);
     let weights = &model.weights;
     let tied = std::sync::Arc::ptr_eq(&weights.embed, &weights.unembed.weight);

@@ -9,12 +9,13 @@ use rote_model::{Means, Model, NoTap, Real, Row, Sampler, State, Workspace};
 use rote_plan::{BlockChange, Intervention};
 
 use crate::batch::batches;
+use crate::room::{Room, buffers, weights};
 
-/// Tokens of a batch: block inputs of all of them are held.
+/// Tokens of a batch unless memory says less.
 const TOKENS: usize = 2048;
 
 /// Log-probabilities under `sampler` of every continuation token given the true past, nats:
-/// `[request][change][token]`. `means` as in [`crate::Sweep::new`].
+/// `[request][change][token]`. `means` and `room` as in [`crate::Sweep::new`].
 ///
 /// # Errors
 /// An intervention or a request that does not fit the model.
@@ -24,7 +25,7 @@ pub fn sampled<T: Real>(
     changes: &[Intervention],
     means: Option<&Means<T>>,
     sampler: &Sampler,
-    batch: Option<usize>,
+    room: Room,
 ) -> Result<Vec<Vec<Vec<f64>>>> {
     let (n_blocks, n_heads) = (model.spec.n_blocks, model.spec.n_heads);
     let plans = changes
@@ -34,9 +35,16 @@ pub fn sampled<T: Real>(
             Ok((first, change.resolve(n_blocks, n_heads)?))
         })
         .collect::<Result<Vec<_>>>()?;
+    // Of each token, states at blocks where interventions begin and those being computed, keys and values of one block.
+    let spec = &model.spec;
+    let firsts: std::collections::BTreeSet<usize> = plans.iter().map(|(first, _)| *first).collect();
+    let each = ((firsts.len() + 3) * spec.d_model + 2 * spec.d_kv()) * size_of::<T>();
+    let longest = requests.iter().map(|r| r.context.len() + r.continuation.len()).max().unwrap_or(0);
+    let left = room.memory.saturating_sub(weights(model) + buffers::<T>(spec, longest));
+    let tokens = TOKENS.min(left as usize / each);
     let mut work = Workspace::default();
     let mut all = Vec::with_capacity(requests.len());
-    for range in batches(requests, TOKENS, batch.unwrap_or(usize::MAX)) {
+    for range in batches(requests, tokens, room.batch.unwrap_or(usize::MAX)) {
         let requests = &requests[range];
         let found = one_batch(model, requests, &plans, means, sampler, &mut work).with_context(|| {
             format!("requests {}-{}", requests[0].request, requests[requests.len() - 1].request)
@@ -76,7 +84,7 @@ fn one_batch<T: Real>(
             .zip(requests)
             .map(|((state, tokens), request)| {
                 let (new, scored) = (tokens.len(), request.continuation.len());
-                Row { new, scored, state, change, means }
+                Row { scored, ..Row::new(state, new, change, means) }
             })
             .collect();
         model.run(blocks, x, &mut rows, work, &mut NoTap)

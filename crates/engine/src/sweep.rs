@@ -2,13 +2,13 @@
 
 use anyhow::{Context, Result, ensure};
 use rote_artifact::tables::Request;
-use rote_model::{Likeliest, Means, Model, Readout, Real, Workspace};
+use rote_model::{Likeliest, Means, Model, Readout, Real, Residual, Workspace};
 use rote_plan::{BlockChange, Intervention};
 
 use crate::batch::batches;
 use crate::greedy::{Text, decode};
-use crate::pass::{Change, Layout, Pass};
-use crate::room::{Need, Room, weights};
+use crate::pass::{Change, Layout, Pass, common_contexts};
+use crate::room::{Need, Room, buffers, weights};
 
 /// What one request got under one intervention.
 #[derive(Clone, Debug, PartialEq)]
@@ -36,9 +36,6 @@ impl Answer {
 const TOKENS: usize = 8192;
 /// Bytes that a batch may take unless it has to take more: beyond it nothing is gained.
 const BYTES: u64 = 2 << 30;
-/// Tokens whose activations a thread holds at a time (a group of `Model::run`; a longer row is one by itself), and
-/// columns and rows of a tile of logits.
-const WORKING: (usize, usize) = (1024, 1024 * 256);
 
 /// A plan of work.
 pub struct Sweep<'a, T> {
@@ -109,8 +106,6 @@ impl<'a, T: Real> Sweep<'a, T> {
     /// What answering `requests` holds in memory at its peak.
     pub fn need(&self, requests: &[Request]) -> Need {
         let spec = &self.model.spec;
-        let threads = rayon::current_num_threads();
-        let gates = if matches!(spec.mlp, rote_model::MlpKind::Gated(_)) { 2 } else { 1 };
         let kept: usize = self.firsts.iter().map(|first| spec.n_blocks - first).sum();
         let mut distinct = self.firsts.clone();
         distinct.sort_unstable();
@@ -122,22 +117,24 @@ impl<'a, T: Real> Sweep<'a, T> {
         let share = |tokens: usize| tokens as f64 / held as f64;
         let read = share(sizes().map(|(given, asked)| (given + asked).next_multiple_of(64)).sum());
         let written = share(sizes().map(|(_, asked)| asked.next_multiple_of(64)).sum());
-        // States at blocks where interventions begin, the states being computed and those read out; keys and values
-        // of one block in two passes, or of all passes where text goes on from them, and those of the text.
-        let states = (distinct.len() + 3) * spec.d_model;
+        let common = share(common_contexts(requests).map(|context| context.len().next_multiple_of(64)).sum());
+        // States at blocks where interventions begin, with what the MLPs there give if it is kept, the states being
+        // computed and those read out; keys and values of all passes where text goes on from them, and those of the text;
+        // else of one block in two passes, and of all blocks for contexts that requests have in common.
+        let begun = if spec.residual == Residual::Parallel { 2 } else { 1 };
+        let states = (distinct.len() * begun + 3) * spec.d_model;
         let caches = if self.likeliest.is_some() {
             read * (kept + 2 * spec.n_blocks) as f64 + written * (self.changes.len() * spec.n_blocks) as f64
         } else {
-            read * 2.0
+            let restarted = self.firsts.iter().map(|first| spec.n_blocks - first).max().unwrap_or(0);
+            read * 2.0 + common * (spec.n_blocks + restarted) as f64
         };
         let numbers = states + (caches * 2.0 * spec.d_kv() as f64) as usize;
         let answers = self.changes.len() * size_of::<Readout>();
-        let working = 3 * spec.d_model + 2 * spec.d_query() + 2 * spec.d_kv() + gates * spec.d_mlp;
-        let working = WORKING.0.max(longest) * working + WORKING.1;
         let likeliest = if self.likeliest.is_some() { Likeliest::<T>::bytes(spec) } else { 0 };
         let need = Need {
             weights: weights(self.model) + likeliest,
-            buffers: (threads * working * size_of::<T>()) as u64,
+            buffers: buffers::<T>(spec, longest),
             per_token: (numbers * size_of::<T>() + answers) as u64,
             tokens: 0,
         };
@@ -149,10 +146,10 @@ impl<'a, T: Real> Sweep<'a, T> {
         let model = self.model;
         let n_blocks = model.spec.n_blocks;
         let layout = Layout::new(requests)?;
-        let mut keep_inputs = vec![false; n_blocks];
-        self.firsts.iter().filter(|first| **first < n_blocks).for_each(|&first| keep_inputs[first] = true);
+        let mut keep = vec![false; n_blocks];
+        self.firsts.iter().filter(|first| **first < n_blocks).for_each(|&first| keep[first] = true);
         let generate = self.likeliest.is_some();
-        let trunk = layout.trunk(model, &keep_inputs, generate, work)?;
+        let trunk = layout.trunk(model, &keep, generate, work)?;
         let base = layout.readouts(model, &trunk);
 
         let mut answers: Vec<Vec<Answer>> =

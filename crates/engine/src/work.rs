@@ -4,7 +4,7 @@ use std::path::Path;
 
 use anyhow::{Context, Result};
 use rote_artifact::tables::Request;
-use rote_model::{MlpKind, Real, Spec, load_size, load_spec};
+use rote_model::{MlpKind, Real, Residual, Spec, load_size, load_spec};
 use rote_plan::{Intervention, unfold};
 
 /// Multiply-adds of the matrix products with which the model `name` answers `requests` under `changes`, about.
@@ -25,8 +25,8 @@ pub fn weight_bytes(name: &Path, dtype: &str) -> Result<u64> {
     Ok(load_size(name.to_str().context("--model is not UTF-8")?)? * each as u64)
 }
 
-/// Each intervention runs the blocks from its first changed one on and reads out the continuation. Attention's own products
-/// are left out.
+/// Each intervention runs the blocks from its first changed one on, but for the first one's MLP where that is known
+/// ([`rote_model::MlpOut`]), and reads out the continuation. Attention's own products are left out.
 fn of_sweep(spec: &Spec, requests: &[Request], changes: &[Intervention]) -> f64 {
     let (width, mlp) = (spec.d_model as f64, spec.d_mlp as f64);
     let matrices = if matches!(spec.mlp, MlpKind::Gated(_)) { 3.0 } else { 2.0 };
@@ -35,9 +35,9 @@ fn of_sweep(spec: &Spec, requests: &[Request], changes: &[Intervention]) -> f64 
     let tokens: usize =
         requests.iter().map(|request| request.context.len() + request.continuation.len()).sum();
     let scored: usize = requests.iter().map(|request| request.continuation.len()).sum();
-    let blocks: usize = changes
-        .iter()
-        .map(|change| spec.n_blocks - change.first_block(spec.n_blocks).unwrap_or(0).min(spec.n_blocks))
-        .sum();
-    tokens as f64 * blocks as f64 * block + (scored * changes.len()) as f64 * readout
+    let firsts = || changes.iter().map(|change| change.first_block(spec.n_blocks));
+    let blocks: usize = firsts().map(|first| spec.n_blocks - first.unwrap_or(0).min(spec.n_blocks)).sum();
+    let known = if spec.residual == Residual::Parallel { firsts().flatten().count() } else { 0 };
+    let blocks = blocks as f64 * block - known as f64 * matrices * width * mlp;
+    tokens as f64 * blocks + (scored * changes.len()) as f64 * readout
 }

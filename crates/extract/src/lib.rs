@@ -8,14 +8,13 @@
 
 mod controls;
 mod criterion;
-mod prefixes;
 
 use std::path::PathBuf;
 
 use anyhow::{Result, ensure};
 use clap::Args;
 use rote_artifact::tables::{Extraction, Request};
-use rote_artifact::{Misfit, TableWriter, read};
+use rote_artifact::{Misfit, TableWriter, deciding, read};
 use rote_engine::{Room, Sweep, check_tokens, load_subject, multiply_adds, sampled, weight_bytes};
 use rote_model::{Real, Sampler};
 use rote_plan::Intervention;
@@ -25,7 +24,6 @@ use serde::Serialize;
 
 pub use controls::pair;
 pub use criterion::Criterion;
-pub use prefixes::deciding;
 
 /// The stage.
 pub struct Extract;
@@ -206,7 +204,7 @@ fn ask<T: Real>(
     })?;
     if let Some(sampler) = sampler {
         let none = [Intervention::NONE];
-        let chances = sampled(&loaded.model, requests, &none, None, sampler, context.batch)?;
+        let chances = sampled(&loaded.model, requests, &none, None, sampler, room)?;
         for (row, chances) in rows.iter_mut().zip(chances) {
             row.sampled = Some(chances[0].iter().sum());
         }

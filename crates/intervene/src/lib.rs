@@ -128,7 +128,7 @@ fn run<T: Real>(inputs: &Inputs, params: &Params, output: &Output, context: &Con
         let mut drawn = match &sampler {
             Some(sampler) => {
                 let means = means.as_ref();
-                let chances = sampled(model, &drawn, &changes, means, sampler, context.batch)?;
+                let chances = sampled(model, &drawn, &changes, means, sampler, room)?;
                 drawn.into_iter().map(|request| request.request).zip(chances).collect()
             }
             None => std::collections::HashMap::new(),

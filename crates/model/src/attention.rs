@@ -70,6 +70,15 @@ impl<T: Real> Model<T> {
             product(&mut qkv[..count * d_kv], input, &block.qkv.weight, block.value_rows(spec), threads);
         }
         for (kind, run) in &runs {
+            if *kind != Treatment::Full && tap.wants(Hook::Pattern, Some(index)) {
+                for (place, row) in run.rows.clone().zip(&rows[run.rows.clone()]) {
+                    let first = row.state.len();
+                    let keys = first + row.new;
+                    let mut weights = vec![T::ZERO; spec.n_heads * row.new * keys];
+                    replace(&mut weights, keys, first, *kind == Treatment::Values);
+                    tap.see_pattern(index, place, &weights, keys);
+                }
+            }
             let tokens = run.tokens.clone();
             let mixed = &mut mixed[tokens.start * d_query..tokens.end * d_query];
             match kind {
@@ -226,10 +235,17 @@ impl<T: Real> Model<T> {
             tasks.push(Task { queries, stride: width, out, first: state.len(), stretches, window });
         }
         if tap.wants(Hook::Pattern, Some(index)) {
-            for (row, task) in tasks.into_iter().enumerate() {
-                let keys = task.first + rows[row].new;
-                let weights = attend_with_weights(spec, task);
-                tap.see_pattern(index, first_row + row, &weights, keys);
+            for (place, (task, row)) in tasks.into_iter().zip(rows).enumerate() {
+                let first = task.first;
+                let keys = first + row.new;
+                let mut weights = attend_with_weights(spec, task);
+                if let AttnChange::Heads(heads) = &row.change[index].attn {
+                    let each = weights.chunks_exact_mut((row.new * keys).max(1));
+                    for (action, weights) in heads.iter().zip(each).filter(|(action, _)| action.is_some()) {
+                        replace(weights, keys, first, *action == Some(Action::Identity));
+                    }
+                }
+                tap.see_pattern(index, first_row + place, &weights, keys);
             }
         } else {
             attend(spec, tasks, threads);
@@ -262,6 +278,16 @@ impl<T: Real> Model<T> {
             from += row.new;
         }
         Ok(())
+    }
+}
+
+/// Attention weights `[.., t, keys]` of heads that do not use theirs: of each query, whose first stands at `first`, its
+/// own position's alone, or none.
+fn replace<T: Real>(weights: &mut [T], keys: usize, first: usize, own: bool) {
+    weights.fill(T::ZERO);
+    let new = keys - first;
+    for (row, weights) in weights.chunks_exact_mut(keys).enumerate().filter(|_| own) {
+        weights[first + row % new] = T::ONE;
     }
 }
 

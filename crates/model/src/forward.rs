@@ -10,15 +10,15 @@ use std::sync::Mutex;
 
 use anyhow::{Context, Result, ensure};
 use rayon::prelude::*;
-use rote_plan::{BlockChange, Hook, MlpChange};
+use rote_plan::{BlockChange, Hook};
 
 use crate::groups::{Group, groups, share, split};
 use crate::kernels::{Threads, add, for_rows, for_rows2};
-use crate::mlp::{activate, activate_gated};
+use crate::mlp::MlpOut;
 use crate::norm::normalise;
 use crate::product::product;
 use crate::rotary::Turns;
-use crate::{Linear, MlpKind, Norm, NormPlace, Positions, Real, Residual, Spec, State, Tap, Weights};
+use crate::{Linear, Norm, NormPlace, Positions, Real, Residual, Spec, State, Tap, Weights};
 
 /// A decoder: its axes and its weights. No interior state.
 #[derive(Clone, Debug)]
@@ -42,6 +42,8 @@ pub struct Row<'a, T> {
     pub change: &'a [BlockChange],
     /// For `attn.mean`.
     pub means: Option<&'a Means<T>>,
+    /// What the MLP of the first block that is run gives.
+    pub mlp_out: MlpOut<'a, T>,
 }
 
 /// What `attn.mean` puts in attention's place: means over other texts, block by block. What no change needs may be
@@ -54,7 +56,17 @@ pub struct Means<T> {
     pub z: Vec<Vec<T>>,
 }
 
-impl<T> Row<'_, T> {
+impl<'a, T> Row<'a, T> {
+    /// A row that adds `new` tokens to `state` and reads all of them out.
+    pub fn new(
+        state: &'a mut State<T>,
+        new: usize,
+        change: &'a [BlockChange],
+        means: Option<&'a Means<T>>,
+    ) -> Self {
+        Row { new, scored: new, state, change, means, mlp_out: MlpOut::New }
+    }
+
     /// One block's mean.
     pub(crate) fn mean(&self, which: impl Fn(&Means<T>) -> &Vec<Vec<T>>, block: usize) -> Result<&[T]> {
         let mean = self.means.and_then(|means| which(means).get(block));
@@ -217,6 +229,7 @@ impl<T: Real> Model<T> {
             } else {
                 self.last_block(x, rows, way)?;
             }
+            rows.iter_mut().for_each(|row| row.mlp_out = MlpOut::New);
         }
         Ok(())
     }
@@ -246,6 +259,7 @@ impl<T: Real> Model<T> {
         for (row, (first, last)) in rows.iter_mut().zip(&counts) {
             row.state.own.len += first;
             row.new = *last;
+            row.mlp_out = std::mem::take(&mut row.mlp_out).skip(first * d);
         }
         self.block(index, &mut scored, rows, way)?;
         let (mut x, mut scored) = (x, &scored[..]);
@@ -284,8 +298,7 @@ impl<T: Real> Model<T> {
 
         match (residual, norm_place) {
             (Residual::Parallel, _) => {
-                self.norm_rows(normed_now, x, &block.mlp_norm, threads);
-                self.mlp(index, normed_now, rows, way);
+                self.mlp_beside(index, x, normed_now, rows, way);
                 see(way.tap, Hook::MlpOut, at, &way.work.mlp[..count * d], d);
                 let (attn, mlp) = (&way.work.attn, &mut way.work.mlp[..count * d]);
                 for_rows2((x, d), (mlp, d), threads, |row, x, mlp| {
@@ -330,37 +343,6 @@ impl<T: Real> Model<T> {
         });
     }
 
-    /// The MLP's output for all rows, into `work.mlp`.
-    fn mlp(&self, index: usize, input: &[T], rows: &[Row<'_, T>], way: &mut Way<'_, T>) {
-        let Spec { d_model: d, d_mlp: m, .. } = self.spec;
-        let block = &self.weights.blocks[index];
-        let threads = way.threads;
-        let Buffers { hidden, gate, mlp, .. } = &mut *way.work;
-        let count = input.len() / d;
-        let out = sized(mlp, input.len());
-        if rows.iter().any(|row| row.change[index].mlp == MlpChange::None) {
-            let hidden = sized(hidden, count * m);
-            product(hidden, input, &block.up.weight, 0..m, threads);
-            match (self.spec.mlp, &block.gate) {
-                (MlpKind::Gated(act), Some(gate_weight)) => {
-                    let gate = sized(gate, count * m);
-                    product(gate, input, &gate_weight.weight, 0..m, threads);
-                    let (up_bias, gate_bias) = (block.up.bias.as_deref(), gate_weight.bias.as_deref());
-                    activate_gated(hidden, gate, m, up_bias, gate_bias, act, threads);
-                }
-                (MlpKind::Plain(act) | MlpKind::Gated(act), _) => {
-                    activate(hidden, m, block.up.bias.as_deref(), act, threads);
-                }
-            }
-            product(out, hidden, &block.down.weight, 0..d, threads);
-            add_bias(out, &block.down, threads);
-        }
-        for (_, run) in runs(rows, |row| row.change[index].mlp).iter().filter(|(c, _)| *c == MlpChange::Zero)
-        {
-            out[run.tokens.start * d..run.tokens.end * d].fill(T::ZERO);
-        }
-    }
-
     /// What the unembedding reads: the final norm (and projection) of residual states `[n, d_model]`, as
     /// `[n, d_embed]`.
     pub fn final_norm(&self, x: &[T]) -> Vec<T> {
@@ -381,7 +363,7 @@ impl<T: Real> Model<T> {
         self.linear(&self.weights.unembed, normed)
     }
 
-    fn norm_rows(&self, out: &mut [T], x: &[T], norm: &Norm<T>, threads: Threads) {
+    pub(crate) fn norm_rows(&self, out: &mut [T], x: &[T], norm: &Norm<T>, threads: Threads) {
         let d = self.spec.d_model;
         for_rows(out, d, threads, |row, out| {
             normalise(out, &x[row * d..(row + 1) * d], self.spec.norm, self.spec.eps, norm);

@@ -7,6 +7,8 @@ mod aligned;
 mod attend;
 mod attention;
 mod checkpoint;
+#[cfg(target_arch = "x86_64")]
+mod digits;
 mod families;
 mod forward;
 mod gguf;
@@ -36,6 +38,7 @@ mod weights;
 pub use families::FAMILIES;
 pub use forward::{Means, Model, Row, Workspace};
 pub use load::{Identity, Loaded, load, load_size, load_spec, load_tokenizer};
+pub use mlp::MlpOut;
 pub use product::Panels;
 pub use readout::{Likeliest, Readout};
 pub use real::Real;

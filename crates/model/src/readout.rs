@@ -160,12 +160,10 @@ impl<'a, T: Real> Likeliest<'a, T> {
 
     /// Bytes that it holds beyond the model, at most.
     pub fn bytes(spec: &Spec) -> u64 {
-        if cfg!(target_arch = "x86_64") {
-            // A byte for each weight, in whole panels, and five numbers for each token.
-            (spec.vocab.next_multiple_of(64) * (spec.d_embed.next_multiple_of(4) + 20)) as u64
-        } else {
-            0
-        }
+        #[cfg(target_arch = "x86_64")]
+        return Screen::bytes(spec.vocab, spec.d_embed) as u64;
+        #[cfg(not(target_arch = "x86_64"))]
+        0
     }
 
     /// The likeliest token of each row of `normed` (`[n, d_embed]`, from [`Model::final_norm`]), as

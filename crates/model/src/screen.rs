@@ -1,23 +1,21 @@
 //! The likeliest token of a state without most of the unembedding's arithmetic.
 //!
-//! Weights and states are rounded to 8 bits, whose products the processor adds up four times as fast as those of
-//! f32. What rounding can have changed is bounded; only tokens that may be the likeliest are computed in full. So the
-//! answer is that of the full product, bit for bit, ties included.
+//! Weights and states are rounded to whole numbers of few bits, whose products the processor adds up faster than those
+//! of f32 (`digits.rs`). What rounding can have changed is bounded; only tokens that may be the likeliest are computed
+//! in full. So the answer is that of the full product, bit for bit, ties included.
 //!
 //! For a token's weights `w` and a state `x`, rounded to `v` and `y`: by Cauchy and Schwarz
 //! `|w.x - v.y| <= |w - v| |y| + |w| |x - y|`, and a logit added up in f32 in any order is off by at most
 //! `k u |w| |x|`, with `u` half a unit in the last place (Higham, *Accuracy and Stability of Numerical Algorithms*,
 //! section 3.1).
 
-use std::arch::x86_64 as cpu;
 use std::ops::Range;
 
 use rayon::prelude::*;
 
+use crate::digits::{Bytes, Digits, Words, Work};
 use crate::{Linear, Panels, Real};
 
-/// Tokens whose sums stay in registers together.
-const WIDE: usize = 64;
 /// States that go over the weights together.
 const ABREAST: usize = 6;
 /// States that are screened before the weights are read again.
@@ -30,21 +28,53 @@ const HUGE: f64 = 1e15;
 /// More than all that products of f32 lose where they fall below its smallest numbers.
 const TINY: f32 = 1e-30;
 
-/// An unembedding in 8 bits.
-pub(crate) struct Screen {
-    /// `[vocab / 64][k / 4][64][4]`: four inputs of 64 tokens after one another, 128 added to each.
-    weights: Vec<u8>,
+/// An unembedding, rounded to what this processor multiplies fastest.
+pub(crate) enum Screen {
+    Bytes(Rounded<Bytes, 64>),
+    Words(Rounded<Words, 16>),
+}
+
+impl Screen {
+    /// `None` where the processor has no such products, or where the weights do not lend themselves to it: then every
+    /// logit has to be computed.
+    pub(crate) fn new<T: Real>(unembed: &Linear<T>) -> Option<Screen> {
+        if <Bytes as Digits<64>>::able() {
+            Rounded::new(unembed).map(Screen::Bytes)
+        } else {
+            Rounded::new(unembed).map(Screen::Words)
+        }
+    }
+
+    /// Bytes that one takes, at most: a weight's, in whole panels, and five numbers for each token.
+    pub(crate) fn bytes(vocab: usize, k: usize) -> usize {
+        vocab.next_multiple_of(64) * (size_of::<i16>() * k.next_multiple_of(4) + 20)
+    }
+
+    /// For each of `normed`, `[n, k]`, all tokens that may be the likeliest; none for a state that does not lend
+    /// itself to it.
+    pub(crate) fn candidates<T: Real>(&self, normed: &[T]) -> Vec<Vec<Candidate>> {
+        match self {
+            Screen::Bytes(rounded) => rounded.candidates(normed),
+            Screen::Words(rounded) => rounded.candidates(normed),
+        }
+    }
+}
+
+/// An unembedding in digits `D`.
+pub(crate) struct Rounded<D: Digits<WIDE>, const WIDE: usize> {
+    /// Panel after panel.
+    weights: Vec<D::Weight>,
     /// Of each token, tokens filled up to whole panels.
     tokens: Tokens,
     vocab: usize,
-    /// Inputs, and fours of them.
+    /// Inputs, and as many as whole groups have.
     k: usize,
-    fours: usize,
+    filled: usize,
 }
 
 /// What is known of every token's weights.
 struct Tokens {
-    /// A weight is about `scale` times its 8 bits.
+    /// A weight is about `scale` times its digits.
     scale: Vec<f32>,
     /// At least the norm of what rounding took away.
     lost: Vec<f32>,
@@ -55,22 +85,22 @@ struct Tokens {
     slack: Vec<f32>,
 }
 
-/// States in 8 bits.
-struct States {
-    /// `[n][fours * 4]`.
-    values: Vec<i8>,
+/// Rounded states.
+struct States<S> {
+    /// `[n][filled]`.
+    values: Vec<S>,
     rows: Vec<Bound>,
 }
 
 /// What is known of one state.
 #[derive(Clone, Copy)]
 struct Bound {
-    /// A value is about `scale` times its 8 bits.
+    /// A value is about `scale` times its digits.
     scale: f32,
     /// What a token's `lost` and `norm` are multiplied with to bound the error of its logit.
     lost: f32,
     norm: f32,
-    /// 128 times the sum of the 8 bits, negative: undoes what was added to the weights.
+    /// Undoes what was added to the weights.
     start: i32,
 }
 
@@ -88,35 +118,30 @@ struct Found {
     least: f32,
 }
 
-impl Screen {
-    /// `None` where the processor has no such products, or where the weights do not lend themselves to it: then every
-    /// logit has to be computed.
-    pub(crate) fn new<T: Real>(unembed: &Linear<T>) -> Option<Screen> {
+impl<D: Digits<WIDE>, const WIDE: usize> Rounded<D, WIDE> {
+    /// As [`Screen::new`].
+    fn new<T: Real>(unembed: &Linear<T>) -> Option<Self> {
         let (vocab, k) = (unembed.n_out(), unembed.n_in());
-        // Sums of k products of 8 bits must fit 32.
-        let able = is_x86_feature_detected!("avx512f")
-            && is_x86_feature_detected!("avx512bw")
-            && is_x86_feature_detected!("avx512vnni");
-        if !able || k == 0 || k > 1 << 15 {
+        if !D::able() || k == 0 || D::most(k) < 127 {
             return None;
         }
-        let (fours, panels) = (k.div_ceil(4), vocab.div_ceil(WIDE));
-        let filled = panels * WIDE;
-        let mut weights = vec![128u8; filled * fours * 4];
+        let (filled, panels) = (k.next_multiple_of(D::GROUP), vocab.div_ceil(WIDE));
+        let mut weights = vec![D::weight(0); panels * WIDE * filled];
         let rounded: Vec<_> = weights
-            .par_chunks_mut(WIDE * fours * 4)
+            .par_chunks_mut(WIDE * filled)
             .enumerate()
             .map(|(panel, out)| {
                 let tokens = panel * WIDE..vocab.min((panel + 1) * WIDE);
-                round_panel(&unembed.weight, tokens, out)
+                round_panel::<T, D, WIDE>(&unembed.weight, tokens, out)
             })
             .collect();
+        let count = panels * WIDE;
         let mut tokens = Tokens {
-            scale: Vec::with_capacity(filled),
-            lost: Vec::with_capacity(filled),
-            norm: Vec::with_capacity(filled),
-            bias: vec![0.0; filled],
-            slack: vec![TINY; filled],
+            scale: Vec::with_capacity(count),
+            lost: Vec::with_capacity(count),
+            norm: Vec::with_capacity(count),
+            bias: vec![0.0; count],
+            slack: vec![TINY; count],
         };
         for (scale, lost, norm) in rounded.into_iter().flatten() {
             tokens.scale.push(scale);
@@ -133,17 +158,16 @@ impl Screen {
         tokens.bias[vocab..].fill(f32::NEG_INFINITY);
         let mut numbers = tokens.norm.iter().chain(&tokens.bias[..vocab]);
         let usual = numbers.all(|&number| is_usual(number.into()));
-        usual.then_some(Screen { weights, tokens, vocab, k, fours })
+        usual.then_some(Rounded { weights, tokens, vocab, k, filled })
     }
 
-    /// For each of `normed`, `[n, k]`, all tokens that may be the likeliest; none for a state that does not lend
-    /// itself to it.
-    pub(crate) fn candidates<T: Real>(&self, normed: &[T]) -> Vec<Vec<Candidate>> {
+    /// As [`Screen::candidates`].
+    fn candidates<T: Real>(&self, normed: &[T]) -> Vec<Vec<Candidate>> {
         normed.chunks(ROWS * self.k).flat_map(|normed| self.some(normed)).collect()
     }
 
     fn some<T: Real>(&self, normed: &[T]) -> Vec<Vec<Candidate>> {
-        let states = self.round(normed);
+        let states = &self.round(normed);
         let panels = self.vocab.div_ceil(WIDE);
         let parts = (4 * rayon::current_num_threads()).min(panels);
         let parts: Vec<Vec<Found>> = (0..parts)
@@ -153,8 +177,8 @@ impl Screen {
                 let nothing = Found { candidates: Vec::new(), least: f32::NEG_INFINITY };
                 let mut found = vec![nothing; states.rows.len()];
                 for panel in part * panels / parts..(part + 1) * panels / parts {
-                    // SAFETY: `new` has seen that the processor has these instructions.
-                    unsafe { self.panel(panel, &states, &mut found) };
+                    // SAFETY: `new` has seen that the processor is able to do it.
+                    unsafe { D::with(Panel { rounded: self, panel, states, found: &mut found }) };
                 }
                 found
             })
@@ -169,159 +193,161 @@ impl Screen {
             .collect()
     }
 
-    fn round<T: Real>(&self, normed: &[T]) -> States {
-        let width = self.fours * 4;
-        let mut values = vec![0i8; normed.len() / self.k * width];
-        let pairs = values.par_chunks_exact_mut(width).zip(normed.par_chunks_exact(self.k));
+    fn round<T: Real>(&self, normed: &[T]) -> States<D::State> {
+        let most = D::most(self.k);
+        let mut values = vec![D::state(0); normed.len() / self.k * self.filled];
+        let pairs = values.par_chunks_exact_mut(self.filled).zip(normed.par_chunks_exact(self.k));
         let rows = pairs
             .map(|(values, state)| {
                 let largest = state.iter().map(|value| value.f64().abs()).fold(0.0, f64::max);
-                let scale = scale(largest);
+                let scale = scale(largest, most);
                 let (mut kept, mut lost, mut whole, mut sum) = (0.0, 0.0, 0.0, 0);
                 for (out, value) in values.iter_mut().zip(state) {
                     let value = value.f64();
-                    *out = eight_bits(value, scale);
-                    let rounded = f64::from(*out) * f64::from(scale);
+                    let digits = digits(value, scale, most);
+                    let rounded = f64::from(digits) * f64::from(scale);
                     kept += rounded * rounded;
                     lost += (value - rounded) * (value - rounded);
                     whole += value * value;
-                    sum += i32::from(*out);
+                    sum += digits;
+                    *out = D::state(digits);
                 }
                 let usual = is_usual(whole.sqrt());
                 let norm = lost.sqrt() + relative(self.k) * whole.sqrt();
                 let norm = if usual { upwards(norm) } else { f32::INFINITY };
-                Bound { scale, lost: upwards(kept.sqrt()), norm, start: -128 * sum }
+                Bound { scale, lost: upwards(kept.sqrt()), norm, start: -D::ADDED * sum }
             })
             .collect();
         States { values, rows }
     }
 
-    /// Adds one panel's candidates to those found.
+    /// What the `R` states from `row` on find in one panel; `R`.
     ///
     /// # Safety
-    /// The processor has these instructions.
-    #[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
-    unsafe fn panel(&self, panel: usize, states: &States, found: &mut [Found]) {
-        let mut row = 0;
-        while row < found.len() {
-            // SAFETY: as the caller promises.
-            unsafe {
-                row += match found.len() - row {
-                    1 => self.rows::<1>(panel, row, states, found),
-                    2 => self.rows::<2>(panel, row, states, found),
-                    3 => self.rows::<3>(panel, row, states, found),
-                    4 => self.rows::<4>(panel, row, states, found),
-                    5 => self.rows::<5>(panel, row, states, found),
-                    _ => self.rows::<ABREAST>(panel, row, states, found),
-                };
-            }
-        }
-    }
-
-    /// [`Screen::panel`] for the `R` states from `row` on; `R`.
-    ///
-    /// # Safety
-    /// The processor has these instructions.
-    #[inline]
-    #[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
+    /// As of [`Work::run`].
+    #[inline(always)]
     unsafe fn rows<const R: usize>(
         &self,
         panel: usize,
         row: usize,
-        states: &States,
+        states: &States<D::State>,
         found: &mut [Found],
     ) -> usize {
-        const VECTORS: usize = WIDE / 16;
-        let (width, first) = (self.fours * 4, panel * WIDE);
-        let weights = &self.weights[first * width..(first + WIDE) * width];
-        let values = &states.values[row * width..(row + R) * width];
-        let mut sums = [[cpu::_mm512_setzero_si512(); VECTORS]; R];
+        let (first, filled) = (panel * WIDE, self.filled);
+        let weights = &self.weights[first * filled..(first + WIDE) * filled];
+        let values = &states.values[row * filled..(row + R) * filled];
+        let mut start = [0; R];
         for r in 0..R {
-            sums[r] = [cpu::_mm512_set1_epi32(states.rows[row + r].start); VECTORS];
+            start[r] = states.rows[row + r].start;
         }
-        for four in 0..self.fours {
-            // SAFETY: the slices above hold `fours` fours of 64 tokens and of `R` states.
-            unsafe {
-                let weights = weights.as_ptr().add(four * WIDE * 4);
-                let mut at = [cpu::_mm512_setzero_si512(); VECTORS];
-                for vector in 0..VECTORS {
-                    at[vector] = cpu::_mm512_loadu_si512(weights.add(vector * 64).cast());
-                }
-                for r in 0..R {
-                    let state = values.as_ptr().add(r * width + four * 4).cast::<i32>().read_unaligned();
-                    let state = cpu::_mm512_set1_epi32(state);
-                    for vector in 0..VECTORS {
-                        sums[r][vector] = cpu::_mm512_dpbusd_epi32(sums[r][vector], at[vector], state);
-                    }
-                }
-            }
-        }
-        for (r, sums) in sums.iter().enumerate() {
-            let Bound { scale, lost, norm, .. } = states.rows[row + r];
-            let found = &mut found[row + r];
-            for (vector, &sum) in sums.iter().enumerate() {
-                let from = first + vector * 16;
-                let of = |numbers: &[f32]| {
-                    let numbers: &[f32; 16] = numbers[from..from + 16].try_into().expect("16 numbers");
-                    // SAFETY: sixteen numbers are there.
-                    unsafe { cpu::_mm512_loadu_ps(numbers.as_ptr()) }
-                };
-                let Tokens { scale: scales, lost: losses, norm: norms, bias, slack } = &self.tokens;
-                let times = cpu::_mm512_mul_ps(of(scales), cpu::_mm512_set1_ps(scale));
-                let logit = cpu::_mm512_fmadd_ps(cpu::_mm512_cvtepi32_ps(sum), times, of(bias));
-                let off = cpu::_mm512_fmadd_ps(of(norms), cpu::_mm512_set1_ps(norm), of(slack));
-                let off = cpu::_mm512_fmadd_ps(of(losses), cpu::_mm512_set1_ps(lost), off);
-                let (least, most) = (cpu::_mm512_sub_ps(logit, off), cpu::_mm512_add_ps(logit, off));
-                let known = cpu::_mm512_set1_ps(found.least);
-                if cpu::_mm512_cmp_ps_mask::<{ cpu::_CMP_GT_OQ }>(least, known) != 0 {
-                    found.least = cpu::_mm512_reduce_max_ps(least);
-                }
-                let known = cpu::_mm512_set1_ps(found.least);
-                let mut may = cpu::_mm512_cmp_ps_mask::<{ cpu::_CMP_GE_OQ }>(most, known);
-                if may != 0 {
-                    let mut bounds = [0f32; 16];
-                    // SAFETY: there is room for sixteen numbers.
-                    unsafe { cpu::_mm512_storeu_ps(bounds.as_mut_ptr(), most) };
-                    while may != 0 {
-                        let lane = may.trailing_zeros() as usize;
-                        may &= may - 1;
-                        found.candidates.push(Candidate { token: (from + lane) as u32, most: bounds[lane] });
-                    }
-                }
-            }
+        // SAFETY: as the caller promises.
+        let sums = unsafe { D::sums(weights, values, start) };
+        for r in 0..R {
+            self.tokens.judge(first, &sums[r], states.rows[row + r], &mut found[row + r]);
         }
         R
     }
 }
 
-/// The weights of `tokens`, at most a panel of them, to 8 bits in `out`; scale and bounds of each, filled up.
-fn round_panel<T: Real>(weights: &Panels<T>, tokens: Range<usize>, out: &mut [u8]) -> Vec<(f32, f32, f32)> {
+/// Adds one panel's candidates to those found.
+struct Panel<'a, D: Digits<WIDE>, const WIDE: usize> {
+    rounded: &'a Rounded<D, WIDE>,
+    panel: usize,
+    states: &'a States<D::State>,
+    found: &'a mut [Found],
+}
+
+impl<D: Digits<WIDE>, const WIDE: usize> Work<D, WIDE> for Panel<'_, D, WIDE> {
+    #[inline(always)]
+    unsafe fn run(self) {
+        let Panel { rounded, panel, states, found } = self;
+        let mut row = 0;
+        while row < found.len() {
+            // SAFETY: as the caller promises.
+            unsafe {
+                row += match found.len() - row {
+                    1 => rounded.rows::<1>(panel, row, states, found),
+                    2 => rounded.rows::<2>(panel, row, states, found),
+                    3 => rounded.rows::<3>(panel, row, states, found),
+                    4 => rounded.rows::<4>(panel, row, states, found),
+                    5 => rounded.rows::<5>(panel, row, states, found),
+                    _ => rounded.rows::<ABREAST>(panel, row, states, found),
+                };
+            }
+        }
+    }
+}
+
+impl Tokens {
+    /// Finds candidates among the tokens from `first` on, whose digits' products with a state have these sums.
+    #[inline(always)]
+    fn judge<const WIDE: usize>(&self, first: usize, sums: &[i32; WIDE], state: Bound, found: &mut Found) {
+        let at = first..first + WIDE;
+        let (scale, bias) = (&self.scale[at.clone()], &self.bias[at.clone()]);
+        let (lost, norm, slack) = (&self.lost[at.clone()], &self.norm[at.clone()], &self.slack[at]);
+        let (mut least, mut most) = ([0f32; WIDE], [0f32; WIDE]);
+        for index in 0..WIDE {
+            let logit = (sums[index] as f32).mul_add(scale[index] * state.scale, bias[index]);
+            let off = norm[index].mul_add(state.norm, slack[index]);
+            let off = lost[index].mul_add(state.lost, off);
+            (least[index], most[index]) = (logit - off, logit + off);
+        }
+        if any(&least, |least| least > found.least) {
+            found.least = least.iter().copied().fold(found.least, f32::max);
+        }
+        if any(&most, |most| most >= found.least) {
+            for (token, most) in (first..).zip(most) {
+                if most >= found.least {
+                    found.candidates.push(Candidate { token: token as u32, most });
+                }
+            }
+        }
+    }
+}
+
+/// Whether one is so; looks at all, as vectors do.
+#[inline(always)]
+fn any<const WIDE: usize>(numbers: &[f32; WIDE], is: impl Fn(f32) -> bool) -> bool {
+    let mut one = false;
+    for &number in numbers {
+        one |= is(number);
+    }
+    one
+}
+
+/// The weights of `tokens`, at most a panel of them, to digits in `out`; scale and bounds of each, filled up.
+fn round_panel<T: Real, D: Digits<WIDE>, const WIDE: usize>(
+    weights: &Panels<T>,
+    tokens: Range<usize>,
+    out: &mut [D::Weight],
+) -> Vec<(f32, f32, f32)> {
+    let most = D::most(weights.cols);
     let mut rounded = vec![(0.0, 0.0, 0.0); WIDE];
     for (place, token) in tokens.enumerate() {
         let row = weights.row(token);
-        let scale = scale(row.iter().map(|weight| weight.f64().abs()).fold(0.0, f64::max));
+        let scale = scale(row.iter().map(|weight| weight.f64().abs()).fold(0.0, f64::max), most);
         let (mut lost, mut norm) = (0.0, 0.0);
         for (input, weight) in row.iter().enumerate() {
             let weight = weight.f64();
-            let eight = eight_bits(weight, scale);
-            let off = weight - f64::from(eight) * f64::from(scale);
+            let digits = digits(weight, scale, most);
+            let off = weight - f64::from(digits) * f64::from(scale);
             lost += off * off;
             norm += weight * weight;
-            out[input / 4 * WIDE * 4 + place * 4 + input % 4] = (i16::from(eight) + 128) as u8;
+            out[(input / D::GROUP * WIDE + place) * D::GROUP + input % D::GROUP] = D::weight(digits);
         }
         rounded[place] = (scale, upwards(lost.sqrt()), upwards(norm.sqrt()));
     }
     rounded
 }
 
-/// What 8 bits are multiplied with, where `largest` is the largest magnitude.
-fn scale(largest: f64) -> f32 {
-    (largest / 127.0) as f32
+/// What digits up to `most` are multiplied with, where `largest` is the largest magnitude.
+fn scale(largest: f64, most: i32) -> f32 {
+    (largest / f64::from(most)) as f32
 }
 
-fn eight_bits(value: f64, scale: f32) -> i8 {
-    // Saturates, and makes 0 of the NaN that 0 / 0 is.
-    (value / f64::from(scale)).round_ties_even() as i8
+fn digits(value: f64, scale: f32, most: i32) -> i32 {
+    // Makes 0 of the NaN that 0 / 0 is.
+    ((value / f64::from(scale)).round_ties_even() as i32).clamp(-most, most)
 }
 
 /// Whether a norm is small enough, and a number.
@@ -376,11 +402,16 @@ mod tests {
 
     #[test]
     fn the_likeliest_is_among_few_candidates_and_none_exceeds_its_bound() {
+        few_candidates::<Bytes, 64>(60);
+        few_candidates::<Words, 16>(30);
+    }
+
+    fn few_candidates<D: Digits<WIDE>, const WIDE: usize>(few: usize) {
         for (vocab, k, bias) in
             [(1, 1, false), (63, 5, true), (64, 64, false), (700, 96, true), (3000, 515, false)]
         {
             let unembed = twins(vocab, k, bias);
-            let Some(screen) = Screen::new(&unembed) else { return };
+            let Some(screen) = Rounded::<D, WIDE>::new(&unembed) else { return };
             let mut x = noise(9 * k, 10);
             // One outlier, nothing at all, and values of very different sizes.
             x[k / 2] = 40.0;
@@ -404,7 +435,7 @@ mod tests {
                     assert!(logits[candidate.token as usize] <= candidate.most, "vocab {vocab}, row {row}");
                 }
                 if vocab == 3000 && row >= 4 {
-                    assert!(candidates.len() < 60, "row {row}: {} candidates", candidates.len());
+                    assert!(candidates.len() < few, "row {row}: {} candidates", candidates.len());
                 }
             }
         }
@@ -412,8 +443,13 @@ mod tests {
 
     #[test]
     fn what_is_not_a_usual_number_is_left_to_the_product() {
+        unusual::<Bytes, 64>();
+        unusual::<Words, 16>();
+    }
+
+    fn unusual<D: Digits<WIDE>, const WIDE: usize>() {
         let mut unembed = twins(100, 8, false);
-        let screen = Screen::new(&unembed);
+        let screen = Rounded::<D, WIDE>::new(&unembed);
         for value in [f32::NAN, f32::INFINITY, 1e20] {
             let mut x = noise(8, 3);
             x[4] = value;
@@ -421,7 +457,7 @@ mod tests {
             let mut data = noise(800, 4);
             data[333] = value;
             unembed.weight = Arc::new(Panels::new(100, 8, &data));
-            assert!(Screen::new(&unembed).is_none());
+            assert!(Rounded::<D, WIDE>::new(&unembed).is_none());
         }
     }
 }

@@ -97,8 +97,7 @@ fn ours(folder: &Path, tokens: &[u32]) -> Vec<Vec<f32>> {
     let mut x = model.embed(&[(tokens, 0)]).unwrap();
     let mut state = State::new(&model.spec, tokens.len(), false);
     let change = vec![BlockChange::default(); model.spec.n_blocks];
-    let mut rows =
-        [Row { new: tokens.len(), scored: tokens.len(), state: &mut state, change: &change, means: None }];
+    let mut rows = [Row::new(&mut state, tokens.len(), &change, None)];
     model.run(0..model.spec.n_blocks, &mut x, &mut rows, &mut Workspace::default(), &mut NoTap).unwrap();
     model.logits(&model.final_norm(&x)).chunks(model.spec.vocab).map(<[f32]>::to_vec).collect()
 }

@@ -167,6 +167,7 @@ fn unknown_axes_are_refused_by_name() {
         ("neox-parallel", "num_hidden_layers", json!(1_000_000_000), "at most 16384 blocks"),
         ("llama-gqa", "rope_parameters", yarn, "rope type \"yarn\""),
         ("llama-gqa", "num_key_value_heads", json!(3), "do not divide among 3"),
+        ("llama-gqa", "partial_rotary_factor", json!(0.5), "`partial_rotary_factor` other than 1"),
         ("neo-local", "attention_types", json!([[["lsh"], 4]]), "attention type \"lsh\""),
         ("gpt2", "scale_attn_by_inverse_layer_idx", json!(true), "scale_attn_by_inverse_layer_idx"),
         ("opt", "layer_norm_elementwise_affine", json!(false), "layer_norm_elementwise_affine"),
@@ -194,6 +195,39 @@ fn an_unknown_architecture_in_a_gguf_is_refused_by_name() {
     }
     fs::write(&path, bytes).unwrap();
     refused(&path.to_string_lossy(), &["architecture `mamba`", "known are gpt2, llama, qwen2, qwen3"]);
+}
+
+/// llama.cpp takes a factor that comes without a type for a linear one's, under either name.
+#[test]
+fn a_factor_without_a_type_scales_linearly_in_a_gguf() {
+    let frequencies = |name: &str| match load_spec(name).unwrap().positions {
+        Positions::Rotary(rotary) => rotary.inv_freq,
+        Positions::Learned { .. } => panic!("no rotary"),
+    };
+    let plain = frequencies(&tiny("gguf-qwen2/model.gguf").to_string_lossy());
+    for (key, factor) in
+        [("rope.scale_linear", 4.0_f32), ("rope.scaling.factor", 2.0), ("rope.scale_linear", 0.0)]
+    {
+        let copy = Copy::of("gguf-qwen2");
+        let path = copy.path("model.gguf");
+        let mut bytes = fs::read(&path).unwrap();
+        // Magic, version, tensors; then how many entries there are, and the entries: key, type (6: f32), value.
+        let entry = |key: &str, value: f32| -> Vec<u8> {
+            let len = (key.len() as u64).to_le_bytes();
+            [&len[..], key.as_bytes(), &6_u32.to_le_bytes(), &value.to_le_bytes()].concat()
+        };
+        let mut new = entry(&format!("qwen2.{key}"), factor);
+        // Tensors begin at multiples of 32: another entry fills up.
+        let fill = 31 - (new.len() + 16) % 32 + 1;
+        new.extend(entry(&"x".repeat(fill), 0.0));
+        let count = u64::from_le_bytes(bytes[16..24].try_into().unwrap());
+        bytes[16..24].copy_from_slice(&(count + 2).to_le_bytes());
+        bytes.splice(24..24, new);
+        fs::write(&path, bytes).unwrap();
+        let divisor = if factor == 0.0 { 1.0 } else { f64::from(factor) };
+        let expected: Vec<f64> = plain.iter().map(|freq| f64::from((freq / divisor) as f32)).collect();
+        assert_eq!(frequencies(&path.to_string_lossy()), expected, "{key} = {factor}");
+    }
 }
 
 /// All values, in one fixed order.

@@ -107,7 +107,7 @@ fn run<T: Real>(
     let mut rows: Vec<_> = states
         .iter_mut()
         .zip(&case.tokens)
-        .map(|(state, tokens)| Row { new: tokens.len(), scored: tokens.len(), state, change: &change, means })
+        .map(|(state, tokens)| Row::new(state, tokens.len(), &change, means))
         .collect();
     let mut seen = Seen::default();
     model.run(0..n_blocks, &mut x, &mut rows, &mut Workspace::default(), &mut seen)?;

@@ -4,10 +4,10 @@
 use std::sync::Arc;
 
 use rote_model::{
-    Activation, Block, Likeliest, Linear, Matrix, Means, MlpKind, Model, NoTap, Norm, NormKind, NormPlace,
-    Panels, Positions, Readout, Residual, Rotary, Row, Spec, State, Weights, Workspace,
+    Activation, Block, Likeliest, Linear, Matrix, Means, MlpKind, MlpOut, Model, NoTap, Norm, NormKind,
+    NormPlace, Panels, Positions, Readout, Residual, Rotary, Row, Spec, State, Tap, Weights, Workspace,
 };
-use rote_plan::{BlockChange, Intervention};
+use rote_plan::{BlockChange, Hook, Intervention};
 
 /// A generator whose numbers are the same everywhere.
 struct Noise(u64);
@@ -146,13 +146,7 @@ fn run(model: &Model<f32>, rows: &mut [(&[u32], &mut State<f32>, &[BlockChange])
     let means = means(model);
     let mut batch: Vec<_> = rows
         .iter_mut()
-        .map(|(tokens, state, change)| Row {
-            new: tokens.len(),
-            scored: tokens.len(),
-            state,
-            change,
-            means: Some(&means),
-        })
+        .map(|(tokens, state, change)| Row::new(state, tokens.len(), change, Some(&means)))
         .collect();
     let mut work = Workspace::default();
     model.run(0..model.spec.n_blocks, &mut x, &mut batch, &mut work, &mut NoTap).unwrap();
@@ -218,11 +212,8 @@ fn what_is_not_scored_changes_nothing_that_is() {
             .zip(&rows)
             .zip(&scored)
             .map(|((state, (tokens, change)), &scored)| Row {
-                new: tokens.len(),
                 scored,
-                state,
-                change,
-                means: Some(&means),
+                ..Row::new(state, tokens.len(), change, Some(&means))
             })
             .collect();
         model.run(blocks, &mut x, &mut batch, &mut Workspace::default(), &mut NoTap).unwrap();
@@ -274,43 +265,116 @@ fn a_cached_continuation_equals_the_full_pass() {
 
 #[test]
 fn a_restart_equals_the_full_pass() {
-    for seed in 200..212 {
+    for seed in 200..240 {
         let mut noise = Noise(seed);
         let model = noise.model();
-        let tokens = noise.tokens(&model);
-        let block = noise.below(model.spec.n_blocks);
-        let bypass =
-            Intervention::bypass(block as u32).resolve(model.spec.n_blocks, model.spec.n_heads).unwrap();
-        let none = vec![BlockChange::default(); model.spec.n_blocks];
-        let (full, _) = alone(&model, &tokens, &bypass, true);
-
-        let mut trunk = State::new(&model.spec, tokens.len(), true);
-        let mut x = model.embed(&[(&tokens[..], 0)]).unwrap();
+        let (n_blocks, d) = (model.spec.n_blocks, model.spec.d_model);
+        let change = noise.change(&model);
+        let first =
+            change.iter().position(|change| *change != BlockChange::default()).unwrap_or(n_blocks - 1);
+        let none = vec![BlockChange::default(); n_blocks];
+        let means = means(&model);
+        // Of several tokens, of a few that are read out; of none.
+        let texts = [noise.tokens(&model), noise.tokens(&model), vec![]];
+        let scored: Vec<usize> = texts.iter().map(|text| noise.below(text.len() + 1)).collect();
+        let inputs: Vec<_> = texts.iter().map(|text| (&text[..], 0)).collect();
+        let mut trunk: Vec<_> = texts.iter().map(|text| State::new(&model.spec, text.len(), true)).collect();
+        let mut x = model.embed(&inputs).unwrap();
         let mut work = Workspace::default();
-        let mut row =
-            [Row { new: tokens.len(), scored: tokens.len(), state: &mut trunk, change: &none, means: None }];
-        model.run(0..block, &mut x, &mut row, &mut work, &mut NoTap).unwrap();
-        let kept = x.clone();
-        model.run(block..model.spec.n_blocks, &mut x, &mut row, &mut work, &mut NoTap).unwrap();
 
-        let mut state = trunk.restarted(block, true);
-        let mut x = kept;
-        let mut row = [Row {
-            new: tokens.len(),
-            scored: tokens.len(),
-            state: &mut state,
-            change: &bypass,
-            means: None,
-        }];
-        model.run(block..model.spec.n_blocks, &mut x, &mut row, &mut work, &mut NoTap).unwrap();
-        assert!(x == full, "seed {seed}");
+        // Of the block where it begins, it takes over what that has in common with the trunk.
+        let mut kept: Vec<Vec<f32>> = texts.iter().map(|text| vec![f32::NAN; text.len() * d]).collect();
+        let mut rows: Vec<_> = rows(&mut trunk, &texts, &scored, &none, &means).collect();
+        model.run(0..first, &mut x, &mut rows, &mut work, &mut NoTap).unwrap();
+        let mut input = x.clone();
+        for (row, kept) in rows.iter_mut().zip(&mut kept) {
+            row.mlp_out = MlpOut::Keep(kept);
+        }
+        model.run(first..n_blocks, &mut x, &mut rows, &mut work, &mut NoTap).unwrap();
+        let mut states: Vec<_> = trunk.iter().map(|state| state.restarted(first, true)).collect();
+        let mut rows: Vec<_> = self::rows(&mut states, &texts, &scored, &change, &means).collect();
+        for (row, kept) in rows.iter_mut().zip(&kept) {
+            row.mlp_out = MlpOut::Kept(kept);
+        }
+        model.run(first..n_blocks, &mut input, &mut rows, &mut work, &mut NoTap).unwrap();
 
-        // The restarted state goes on like the full pass's own.
-        let mut further = state.continued(&model.spec, tokens.len(), 1, true);
-        let next = run(&model, &mut [(&[1], &mut further, &bypass)]).remove(0);
-        let longer: Vec<u32> = tokens.iter().copied().chain([1]).collect();
-        let (truth, _) = alone(&model, &longer, &bypass, false);
-        assert!(next == truth[tokens.len() * model.spec.d_model..], "seed {seed}: next");
+        let mut rest = &input[..];
+        for ((text, scored), state) in texts.iter().zip(scored).zip(&states).take(2) {
+            let (found, after) = rest.split_at(text.len() * d);
+            rest = after;
+            let (full, _) = alone(&model, text, &change, true);
+            let unread = (text.len() - scored) * d;
+            assert!(found[unread..] == full[unread..], "seed {seed}");
+            // The restarted state goes on like the full pass's own.
+            let mut further = state.continued(&model.spec, text.len(), 1, true);
+            let next = run(&model, &mut [(&[1], &mut further, &change)]).remove(0);
+            let longer: Vec<u32> = text.iter().copied().chain([1]).collect();
+            let (truth, _) = alone(&model, &longer, &change, false);
+            assert!(next == truth[text.len() * d..], "seed {seed}: next");
+        }
+    }
+}
+
+/// A row for each text, of which the last `scored` tokens are read out.
+fn rows<'a>(
+    states: &'a mut [State<f32>],
+    texts: &'a [Vec<u32>],
+    scored: &'a [usize],
+    change: &'a [BlockChange],
+    means: &'a Means<f32>,
+) -> impl Iterator<Item = Row<'a, f32>> {
+    let each = states.iter_mut().zip(texts).zip(scored);
+    each.map(move |((state, text), &scored)| Row {
+        scored,
+        ..Row::new(state, text.len(), change, Some(means))
+    })
+}
+
+/// Weights `[H, T, T]` that one block shows of a single row.
+struct Pattern(usize, Vec<f32>);
+
+impl Tap<f32> for Pattern {
+    fn wants(&self, hook: Hook, block: Option<usize>) -> bool {
+        hook == Hook::Pattern && block == Some(self.0)
+    }
+
+    fn see(&mut self, _: Hook, _: Option<usize>, _: &[f32], _: usize) {}
+
+    fn see_pattern(&mut self, _: usize, _: usize, weights: &[f32], _: usize) {
+        assert!(self.1.is_empty(), "shown once");
+        self.1.extend_from_slice(weights);
+    }
+}
+
+#[test]
+fn shown_weights_are_those_in_use() {
+    for seed in 250..260 {
+        let mut noise = Noise(seed);
+        let model = noise.model();
+        let Spec { n_blocks, n_heads, .. } = model.spec;
+        let (tokens, block, head) = (noise.tokens(&model), noise.below(n_blocks), noise.below(n_heads));
+        let count = tokens.len();
+        let shown = |text: &str| -> Vec<Vec<f32>> {
+            let change = text.parse::<Intervention>().unwrap().resolve(n_blocks, n_heads).unwrap();
+            let means = means(&model);
+            let mut state = State::new(&model.spec, count, false);
+            let mut x = model.embed(&[(&tokens[..], 0)]).unwrap();
+            let mut pattern = Pattern(block, Vec::new());
+            let row = Row::new(&mut state, count, &change, Some(&means));
+            model.run(0..n_blocks, &mut x, &mut [row], &mut Workspace::default(), &mut pattern).unwrap();
+            assert_eq!(pattern.1.len(), n_heads * count * count, "seed {seed}: {text}");
+            pattern.1.chunks_exact(count * count).map(<[f32]>::to_vec).collect()
+        };
+        let plain = shown("none");
+        let own: Vec<f32> =
+            (0..count * count).map(|place| if place % (count + 1) == 0 { 1.0 } else { 0.0 }).collect();
+        let nothing = vec![0.0; count * count];
+        for (action, used) in [("identity", &own), ("zero", &nothing), ("mean", &nothing)] {
+            assert_eq!(shown(&format!("attn.{action}@{block}")), vec![used.clone(); n_heads], "seed {seed}");
+            let mut expected = plain.clone();
+            expected[head] = used.clone();
+            assert_eq!(shown(&format!("attn.{action}@{block}:h{head}")), expected, "seed {seed}");
+        }
     }
 }
 

@@ -12,7 +12,8 @@ pub enum Hook {
     Embed,
     /// Residual stream at a block's input, `[T, d]`.
     ResidPre,
-    /// Attention weights after softmax, one row per head and query position, `[H, T, T]`.
+    /// Attention weights after softmax, as they are used, one row per head and query position, `[H, T, T]`: of a
+    /// bypassed head the identity, zeros where a head or the whole is zeroed or replaced by a mean.
     Pattern,
     /// What each head makes of the values by its weights, before the output projection, head after head,
     /// `[T, n_heads * d_head]`; zeros where attention as a whole is replaced.

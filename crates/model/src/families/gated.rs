@@ -43,6 +43,14 @@ pub(super) fn spec(name: &str, config: &Config, d_head: Option<usize>) -> Result
         Some(width) => width,
         None => config.even_heads(d_model, n_heads)?,
     };
+    let rotary = rotary(config, d_head, &SPELLING)?;
+    // Releases of transformers differ in what they make of it here.
+    ensure!(
+        2 * rotary.inv_freq.len() == d_head,
+        "{}: `{}` other than 1 is not supported for {name}",
+        config.place(),
+        SPELLING.share
+    );
     Ok(Spec {
         family: name.into(),
         n_blocks,
@@ -54,7 +62,7 @@ pub(super) fn spec(name: &str, config: &Config, d_head: Option<usize>) -> Result
         vocab: config.need("vocab_size")?,
         d_embed: d_model,
         max_positions: config.need("max_position_embeddings")?,
-        positions: Positions::Rotary(rotary(config, d_head, &SPELLING)?),
+        positions: Positions::Rotary(rotary),
         norm: NormKind::Rms,
         eps: config.number("rms_norm_eps")?.unwrap_or(1e-6),
         norm_place: NormPlace::Pre,

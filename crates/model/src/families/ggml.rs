@@ -116,13 +116,18 @@ impl Entries<'_> {
             "vocab_size": self.vocab()?,
             "attention_bias": attention_bias,
         }));
-        let key = format!("{}.rope.scaling.type", self.family);
-        match self.gguf.text(&key)? {
-            None | Some("none") => {}
-            Some(kind) => {
-                let factor = self.number("rope.scaling.factor")?;
-                map.insert("rope_scaling".into(), json!({"rope_type": kind, "factor": factor}));
-            }
+        let factor = match self.number("rope.scaling.factor")? {
+            Some(factor) => Some(factor),
+            // As older files call it.
+            None => self.number("rope.scale_linear")?,
+        };
+        let kind = match self.gguf.text(&format!("{}.rope.scaling.type", self.family))? {
+            // What llama.cpp takes a factor for that comes without a type; 0 stands for none.
+            None if factor.is_some_and(|factor| factor != 0.0 && factor != 1.0) => Some("linear"),
+            kind => kind.filter(|kind| *kind != "none"),
+        };
+        if let Some(kind) = kind {
+            map.insert("rope_scaling".into(), json!({"rope_type": kind, "factor": factor}));
         }
         Ok(map)
     }

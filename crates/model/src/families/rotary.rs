@@ -87,9 +87,17 @@ fn scale(inv_freq: &mut [f64], inner: &Config, config: &Config) -> Result<()> {
             let factor = need("factor")?;
             let (low, high) = (need("low_freq_factor")?, need("high_freq_factor")?);
             ensure!(high > low, "{}: `high_freq_factor` is not above `low_freq_factor`", inner.place());
-            let trained = match inner.number("original_max_position_embeddings")? {
-                Some(_) => need("original_max_position_embeddings")?,
-                None => config.need("max_position_embeddings")? as f64,
+            let key = "original_max_position_embeddings";
+            let (within, beside) = (inner.number(key)?, config.number(key)?);
+            ensure!(
+                within.is_none() || beside.is_none() || within == beside,
+                "{}: `{key}` stands twice, with different values",
+                config.place()
+            );
+            let trained = match (within, beside) {
+                (None, Some(beside)) => beside,
+                (Some(_), _) => need(key)?,
+                (None, None) => config.need("max_position_embeddings")? as f64,
             };
             for freq in inv_freq {
                 // Turns that the pair makes over the trained length: many are kept, few are slowed by
@@ -139,6 +147,23 @@ mod tests {
         assert_eq!(scaled[0], plain[0]);
         assert!(scaled[1] < plain[1] && scaled[1] > plain[1] / 8.0);
         assert_eq!(scaled[7], f64::from((plain[7] / 8.0) as f32));
+    }
+
+    /// transformers looks for it in both places.
+    #[test]
+    fn the_trained_length_may_stand_beside_the_scaling() {
+        let scaled = |within: Value, beside: Value| {
+            let mut scaling = json!({"rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0});
+            scaling["original_max_position_embeddings"] = within;
+            let key = "original_max_position_embeddings";
+            read(json!({"rope_scaling": scaling, key: beside, "max_position_embeddings": 512}))
+        };
+        let within = scaled(json!(64), Value::Null).unwrap();
+        assert_eq!(scaled(Value::Null, json!(64)).unwrap(), within);
+        assert_eq!(scaled(json!(64), json!(64)).unwrap(), within);
+        assert_eq!(scaled(Value::Null, Value::Null).unwrap(), scaled(json!(512), Value::Null).unwrap());
+        let error = scaled(json!(64), json!(128)).unwrap_err();
+        assert!(format!("{error:#}").contains("original_max_position_embeddings"), "{error:#}");
     }
 
     #[test]

@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 
-use rote_artifact::tables::Request;
+use crate::tables::Request;
 
 /// For each request the one that decides: of those that ask for the same continuation of the same document,
 /// the one with the longest context, the first of equals.
