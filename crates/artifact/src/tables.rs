@@ -81,14 +81,14 @@ table! { "score", version 1,
     }
 }
 
-table! { "summary", version 1,
+table! { "summary", version 2,
     /// One metric over all items of a group under one intervention.
     Summary {
         change: String, "intervention";
         suite: String, "`memorization` or the task's name";
         role: String, "role of the requests; two joined by `+` where a metric compares or ranks both";
         seen: Option<u32>, "times shown in training, for a group of equal count; null for all of the role";
-        prefix: Option<u32>, "tokens given, for a group of equal prefixes; null for all of the role";
+        prefix: Option<u32>, "tokens given, for a group of equal prefixes; null for all of the role (where a sequence is asked after several, after the longest)";
         metric: String, "metric";
         value: f64, "value, in the metric's unit";
         stderr: Option<f64>, "standard error; null where there is none";
@@ -102,6 +102,8 @@ table! { "summary", version 1,
         difference_low: Option<f64>, "lower end of the difference's 95 % interval, paired by item; null at `none`";
         difference_high: Option<f64>, "upper end of it";
         difference_interval: String, "how it was made: `bca`, `bootstrap_t`, `mover`, `newcombe`, `tango`, `student` or `none`";
+        ratio_low: Option<f64>, "lower end of the 95 % interval of value / baseline, paired by item, for a perplexity; else null";
+        ratio_high: Option<f64>, "upper end of it";
         p_value: Option<f64>, "two-sided, of no difference: McNemar's mid-p of shares, of items swapped at random where other values have bounds, else by the interval's method; null at `none`";
         p_adjusted: Option<f64>, "the same after Holm's correction over all changes of the group and metric";
     }

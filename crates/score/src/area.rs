@@ -80,8 +80,9 @@ impl Area {
         (search(self.value, tiny.min(self.value)), search(self.value, (1.0 - tiny).max(self.value)))
     }
 
-    /// The difference from another area of the same items: ends of its 95 % interval, and the level of none.
-    pub fn less(&self, old: &Area) -> Option<(f64, f64, f64)> {
+    /// The difference from another area of the same items: ends of its 95 % interval, and the level of none; no level where
+    /// all members differ alike and all outsiders do, which leaves no error to go by.
+    pub fn less(&self, old: &Area) -> Option<(f64, f64, Option<f64>)> {
         let minus = |new: &[f64], old: &[f64]| -> Vec<f64> {
             new.iter().zip(old).map(|(new, old)| new - old).collect()
         };
@@ -108,11 +109,11 @@ fn delong(members: &[f64], outsiders: &[f64]) -> Option<f64> {
 }
 
 /// The two-sided normal level of a value at so many standard errors from zero.
-fn level(value: f64, error: f64) -> f64 {
+fn level(value: f64, error: f64) -> Option<f64> {
     match (value == 0.0, error == 0.0) {
-        (true, _) => 1.0,
-        (false, true) => 0.0,
-        (false, false) => libm::erfc((value / error).abs() / std::f64::consts::SQRT_2),
+        (true, _) => Some(1.0),
+        (false, true) => None,
+        (false, false) => Some(libm::erfc((value / error).abs() / std::f64::consts::SQRT_2)),
     }
 }
 
@@ -153,7 +154,7 @@ mod tests {
         assert!((bottom, (top - (1.0 - low)).abs() < 1e-6) == (0.0, true), "{top}");
         // Both whole: no difference, and room for one.
         let (below, above, level) = area.less(&area).unwrap();
-        assert!(below < -0.05 && above > 0.05 && level == 1.0, "{below} {above} {level}");
+        assert!(below < -0.05 && above > 0.05 && level == Some(1.0), "{below} {above} {level:?}");
     }
 
     #[test]

@@ -16,10 +16,12 @@
 //! - every other difference from `none` has an interval from a bootstrap over items that is paired (the same items
 //!   are drawn under both): BCa where values have bounds, symmetric bootstrap-t where they have none, MOVER of two
 //!   bootstrap-t intervals between perplexities. A difference of shares that rests on fewer than ten differing items
-//!   has Tango's ([`tango`]): resamples of so few tell too little;
+//!   has Tango's ([`tango`]): resamples of so few tell too little; a ratio of perplexities, whose logarithm is a
+//!   difference of means, has symmetric bootstrap-t's;
 //! - with it goes the two-sided level of no difference: McNemar's mid-p of shares, that of items swapped at random
-//!   ([`bootstrap::swap_level`]) where other values have bounds, DeLong's of areas, else that at which the interval would
-//!   end at zero; and that level after Holm's correction over all interventions compared.
+//!   ([`bootstrap::swap_level`]) where other values have bounds, DeLong's of areas (of items swapped where that has no
+//!   error), else that at which the interval would end at zero (where all items differ alike, that of their signs turned);
+//!   and that level after Holm's correction over all interventions compared.
 //!
 //! The table names each row's method (`interval`, `difference_interval`).
 //!

@@ -50,26 +50,12 @@ pub fn differences(
     }
     let changes = rows.len();
     let under_all = |draw: &Draw| (0..changes).map(|change| number(change, draw)).collect();
-    let drawn = |replicate: usize, draw: fn(&mut ChaCha8, usize) -> Vec<u32>| -> Vec<Vec<u32>> {
-        let mut random = ChaCha8::new(resampling.seed, replicate as u64);
-        sizes.iter().map(|&size| draw(&mut random, size)).collect()
-    };
     let replicates: Vec<Vec<f64>> = (0..resampling.replicates)
         .into_par_iter()
-        .map(|replicate| under_all(&Draw::of(drawn(replicate, counts))))
+        .map(|replicate| under_all(&Draw::of(drawn(sizes, resampling.seed, replicate, counts))))
         .collect();
-    let once = || sizes.iter().map(|&size| vec![1; size]).collect::<Vec<_>>();
-    // What each change would differ by, had the swapped items been answered the other way round.
-    let swapped: Vec<Vec<f64>> = (0..resampling.replicates)
-        .into_par_iter()
-        .map(|replicate| {
-            let swaps = drawn(replicate, swaps);
-            let others = swaps.iter().map(|set| set.iter().map(|swap| 1 - swap).collect()).collect();
-            let new = Draw { counts: once(), unchanged: swaps };
-            let old = Draw { counts: once(), unchanged: others };
-            (0..changes).map(|change| number(change, &new) - number(change, &old)).collect()
-        })
-        .collect();
+    let once = || once(sizes);
+    let swapped = swapped(changes, sizes, resampling, number);
     let without: Vec<Vec<Vec<f64>>> = (0..sizes.len())
         .map(|set| {
             let leave_out = |item: usize| {
@@ -103,10 +89,59 @@ pub fn differences(
         let (low, high) = bca.interval();
         (row.difference_low, row.difference_high) = (Some(low), Some(high));
         row.difference_interval = "bca".to_string();
-        let swapped: Vec<f64> = swapped.iter().map(|numbers| numbers[change]).collect();
-        row.p_value = Some(swap_level(row.difference, &swapped));
+        row.p_value = Some(swap_level(row.difference, &column(&swapped, change)));
     }
     adjust(rows);
+}
+
+/// The levels of no difference by swapping items ([`swap_level`]), one per change, where a change differs by `seen`;
+/// all else as in [`differences`].
+pub fn swap_levels(
+    seen: &[f64],
+    sizes: &[usize],
+    resampling: Resampling,
+    number: &(impl Fn(usize, &Draw) -> f64 + Sync),
+) -> Vec<f64> {
+    let swapped = swapped(seen.len(), sizes, resampling, number);
+    let levels = seen.iter().enumerate();
+    levels.map(|(change, &seen)| swap_level(seen, &column(&swapped, change))).collect()
+}
+
+/// `[draw][change]`: what each change would differ by, had the swapped items been answered the other way round.
+fn swapped(
+    changes: usize,
+    sizes: &[usize],
+    resampling: Resampling,
+    number: &(impl Fn(usize, &Draw) -> f64 + Sync),
+) -> Vec<Vec<f64>> {
+    let draw = |replicate| {
+        let swaps = drawn(sizes, resampling.seed, replicate, swaps);
+        let others = swaps.iter().map(|set| set.iter().map(|swap| 1 - swap).collect()).collect();
+        let new = Draw { counts: once(sizes), unchanged: swaps };
+        let old = Draw { counts: once(sizes), unchanged: others };
+        (0..changes).map(|change| number(change, &new) - number(change, &old)).collect()
+    };
+    (0..resampling.replicates).into_par_iter().map(draw).collect()
+}
+
+/// One number for each item of each set.
+fn drawn(
+    sizes: &[usize],
+    seed: u64,
+    replicate: usize,
+    draw: fn(&mut ChaCha8, usize) -> Vec<u32>,
+) -> Vec<Vec<u32>> {
+    let mut random = ChaCha8::new(seed, replicate as u64);
+    sizes.iter().map(|&size| draw(&mut random, size)).collect()
+}
+
+/// Every item once.
+fn once(sizes: &[usize]) -> Vec<Vec<u32>> {
+    sizes.iter().map(|&size| vec![1; size]).collect()
+}
+
+fn column(rows: &[Vec<f64>], place: usize) -> Vec<f64> {
+    rows.iter().map(|row| row[place]).collect()
 }
 
 /// Holm's correction over all rows that have a level.

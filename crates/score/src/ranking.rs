@@ -8,7 +8,7 @@ use rote_artifact::tables::Summary;
 
 use crate::area::Area;
 use crate::interval::wilson;
-use crate::paired::{Draw, adjust, differences};
+use crate::paired::{Draw, adjust, differences, swap_levels};
 use crate::summary::Resampling;
 
 /// Measures by which membership is guessed, with the direction that speaks for it.
@@ -33,7 +33,7 @@ pub struct Measured {
 /// `fpr`), under every change; `like` says whose rows these are.
 ///
 /// The area's error, and that of its difference from the baseline, are DeLong's, which pairs the items; intervals are
-/// those of [`crate::area`]. The share of members has Wilson's interval for the threshold as it is; its difference BCa's, of a paired bootstrap
+/// those of [`crate::area`]. Where that error is zero, the level of no difference is that of items swapped. The share of members has Wilson's interval for the threshold as it is; its difference BCa's, of a paired bootstrap
 /// of members and of outsiders, which moves the threshold too.
 pub fn membership(
     measured: &Measured,
@@ -66,11 +66,30 @@ pub fn membership(
             {
                 (row.difference_low, row.difference_high) = (Some(low), Some(high));
                 row.difference_interval = "mover".to_string();
-                row.p_value = Some(level);
+                row.p_value = level;
             }
             row
         })
         .collect();
+    let sizes = [measured.members[baseline].len(), measured.outsiders[baseline].len()];
+    let left_open = |(change, row): (usize, &Summary)| {
+        (row.difference_low.is_some() && row.p_value.is_none()).then_some(change)
+    };
+    let open: Vec<usize> = rows.iter().enumerate().filter_map(left_open).collect();
+    if !open.is_empty() {
+        let seen: Vec<f64> = open.iter().map(|&change| rows[change].difference).collect();
+        let levels = swap_levels(&seen, &sizes, resampling, &|place, draw| {
+            let of = |set: usize, answers: &[Vec<f64>]| -> Vec<f64> {
+                let both = answers[open[place]].iter().zip(&answers[baseline]).enumerate();
+                both.map(|(item, (&new, &old))| if draw.count(set, item, true) > 0 { old } else { new })
+                    .collect()
+            };
+            Area::of(&of(0, &measured.members), &of(1, &measured.outsiders)).value
+        });
+        for (change, level) in open.into_iter().zip(levels) {
+            rows[change].p_value = Some(level);
+        }
+    }
     adjust(&mut rows);
 
     let found: Vec<f64> = measured
@@ -85,7 +104,7 @@ pub fn membership(
         .map(|(&value, name)| {
             let members = measured.members[baseline].len();
             let interval = wilson(value, members);
-            let mut row = row(name, like, &format!("{}_tpr", measured.name), value, found[baseline], n);
+            let mut row = row(name, like, &format!("{}_tpr", measured.name), value, found[baseline], members);
             row.ci_low = interval.map(|(low, _)| low);
             row.ci_high = interval.map(|(_, high)| high);
             row.interval = "wilson".to_string();
@@ -97,7 +116,6 @@ pub fn membership(
         of.iter().map(ranked).collect()
     };
     let (members, outsiders) = (ranked(&measured.members), ranked(&measured.outsiders));
-    let sizes = [measured.members[baseline].len(), measured.outsiders[baseline].len()];
     differences(&mut shares, baseline, &sizes, resampling, &|change, draw| {
         let allowed = (fpr * f64::from(draw.all(1))) as u32;
         let mut passed = 0;
@@ -277,6 +295,23 @@ mod tests {
             challenge(&[guesses(42), guesses(1), guesses(42)], resampling, &changes, 0, &Summary::default());
         assert_eq!((rows[1].p_value, rows[1].p_adjusted), (Some(0.001), Some(0.002)));
         assert_eq!(rows[2].p_value, Some(1.0));
+    }
+
+    /// DeLong's error of it is zero, but of the four ways to swap two members two lead as far.
+    #[test]
+    fn an_area_that_all_members_lose_alike_is_not_beyond_doubt() {
+        let measured = Measured {
+            name: "loss",
+            members: vec![vec![3.0, 4.0], vec![-1.0, -2.0], vec![3.0, 4.0]],
+            outsiders: vec![vec![1.0, 2.0]; 3],
+        };
+        let changes = ["none", "attn.zero@0", "attn.zero@1"].map(String::from);
+        let resampling = Resampling { replicates: 2000, seed: 1, harness_replicates: 0 };
+        let rows = membership(&measured, 0.01, resampling, &changes, 0, &Summary::default());
+        assert_eq!((rows[0].value, rows[1].value), (1.0, 0.0));
+        assert!((rows[1].p_value.unwrap() - 0.5).abs() < 0.04, "{:?}", rows[1].p_value);
+        assert_eq!((rows[2].p_value, rows[2].p_adjusted), (Some(1.0), Some(1.0)));
+        assert_eq!((rows[0].n, rows[3].n), (4, 2));
     }
 
     #[test]

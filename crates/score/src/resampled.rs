@@ -2,7 +2,7 @@
 //!
 //! What is used where is chosen by coverage (`coverage`): BCa where values have bounds, since it keeps within them;
 //! bootstrap-t where they have none and may be skewed; for a difference of perplexities, which no mean is, MOVER of
-//! the two bootstrap-t intervals; for a difference of shares that rests on few items, Tango's. Where all items
+//! the two bootstrap-t intervals, for their ratio symmetric bootstrap-t of its logarithm, which is one; for a difference of shares that rests on few items, Tango's. Where all items
 //! are alike every resample is the same and says nothing: shares of them have Wilson's interval, a difference that all
 //! items have alike MOVER of the two (Newcombe's, for shares).
 //!
@@ -189,8 +189,7 @@ impl<'a> Resampled<'a> {
                 (recovered, Some(level), name)
             }
             Spread::Mean | Spread::Resampled | Spread::Ratio => {
-                let value = self.ratios[change] - self.ratios[base];
-                let Some(student) = self.student(value, |sums| self.paired(sums, change)) else {
+                let Some(student) = self.paired_student(change) else {
                     return (None, None, "none");
                 };
                 match self.column.metric.pool {
@@ -202,6 +201,23 @@ impl<'a> Resampled<'a> {
                     }
                 }
             }
+        }
+    }
+
+    fn paired_student(&self, change: usize) -> Option<Studentised> {
+        let value = self.ratios[change] - self.ratios[self.baseline];
+        self.student(value, |sums| self.paired(sums, change))
+    }
+
+    /// The 95 % interval of a perplexity's ratio to the baseline: its logarithm is a difference of means, so it has the
+    /// interval of such, which holds 0 where the level of no difference is above 5 %.
+    pub fn ratio(&self, change: usize) -> Ends {
+        match self.column.metric.pool {
+            Pool::Perplexity => {
+                let ends = self.paired_student(change)?.symmetric()?;
+                Some(self.pooled(ends)).filter(|(low, high)| low < high)
+            }
+            Pool::Mean | Pool::Bits => None,
         }
     }
 
@@ -236,4 +252,38 @@ impl<'a> Resampled<'a> {
 
 fn minus(new: &[f64], old: &[f64]) -> Vec<f64> {
     new.iter().zip(old).map(|(new, old)| new - old).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::metrics::METRICS;
+
+    /// Pages that differ widely among each other and hardly from their changed selves: the perplexities' own intervals
+    /// are wide, and so is MOVER's of their difference, but their ratio is known well.
+    #[test]
+    fn a_ratio_of_perplexities_is_that_of_pairs() {
+        let metric = METRICS.iter().find(|metric| metric.name == "word_perplexity").unwrap();
+        let weights: Vec<f64> = (0..12).map(|page| f64::from(100 + 17 * page % 60)).collect();
+        let loss = |page: usize| 2.0 + 0.25 * (page % 7) as f64;
+        let more = |page: usize| 0.02 + 0.001 * (page % 3) as f64;
+        let old: Vec<f64> = weights.iter().enumerate().map(|(page, w)| -w * loss(page)).collect();
+        let new: Vec<f64> =
+            weights.iter().enumerate().map(|(page, w)| -w * (loss(page) + more(page))).collect();
+        let alike: Vec<f64> = old.iter().zip(&weights).map(|(old, w)| old - 0.5 * w).collect();
+        let column = Column { metric, totals: vec![old, new, alike], weights };
+        let resampling = Resampling { replicates: 1000, seed: 3, harness_replicates: 0 };
+        let resampled = Resampled::new(&column, 0, 12, resampling);
+        let (low, high) = resampled.ratio(1).unwrap();
+        let ratio = column.value(1) / column.value(0);
+        assert!(low < ratio && ratio < high && low > 1.019 && high < 1.023, "{low} {ratio} {high}");
+        let ((low, high), level, name) = (
+            resampled.difference(1).0.unwrap(),
+            resampled.difference(1).1.unwrap(),
+            resampled.difference(1).2,
+        );
+        assert!(low < 0.0 && high > 0.0 && level < 0.05 && name == "mover", "{low} {high} {level}");
+        // No interval without a width.
+        assert_eq!(resampled.ratio(2), None);
+    }
 }

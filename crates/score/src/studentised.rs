@@ -102,12 +102,13 @@ impl Studentised {
         Some((self.value - half, self.value + half))
     }
 
-    /// The two-sided level of zero: the share of resamples at least as far from the sample as it is from zero.
+    /// The two-sided level of zero: the share of resamples at least as far from the sample as it is from zero. Where all
+    /// items are alike, of the 2ⁿ ways to turn their signs the two that lead as far.
     pub fn level(&self) -> f64 {
         let far = match (self.value == 0.0, self.error > 0.0) {
             (true, _) => 0.0,
             (false, true) => (self.value / self.error).abs(),
-            (false, false) => f64::INFINITY,
+            (false, false) => return 0.5_f64.powi(self.n as i32 - 1),
         };
         if !self.resampled {
             return crate::interval::student_level(far, (self.n - 1) as f64);
@@ -174,7 +175,7 @@ mod tests {
         assert_eq!((few.name(), few.interval()), ("student", student(0.5, whole.error(4), 4)));
         let whole = sums(&[2.0; 20], &[1.0; 20], &[1.0; 20]);
         let mut equal = Studentised::new(2.0, whole, 20, [whole; 10].into_iter()).unwrap();
-        assert_eq!((equal.interval(), equal.level()), (Some((2.0, 2.0)), 0.0));
+        assert_eq!((equal.interval(), equal.level()), (Some((2.0, 2.0)), 0.5_f64.powi(19)));
         assert!(Studentised::new(2.0, whole, 1, [].into_iter()).is_none());
     }
 }

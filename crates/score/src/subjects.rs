@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 
+use rote_artifact::deciding;
 use rote_artifact::tables::Request;
 
 /// A sequence or a document.
@@ -17,6 +18,8 @@ pub struct Subject {
     pub seen: Option<u32>,
     /// Tokens given, for a sequence.
     pub prefix: Option<u32>,
+    /// Whether it stands for its sequence, where several prefixes of one are asked: it has the longest.
+    pub decides: bool,
     /// Number of the request, for a sequence.
     pub request: Option<u32>,
     /// Number of the document, for a document.
@@ -29,6 +32,7 @@ pub struct Subject {
 pub fn subjects(requests: &[Request]) -> Vec<Subject> {
     let mut subjects: Vec<Subject> = Vec::new();
     let mut documents: HashMap<(&str, u32), usize> = HashMap::new();
+    let deciding = deciding(requests);
     for (row, request) in requests.iter().enumerate() {
         let sequence = request.kind == "sequence";
         if !sequence {
@@ -45,6 +49,7 @@ pub fn subjects(requests: &[Request]) -> Vec<Subject> {
             role: request.role.clone(),
             seen: request.seen,
             prefix: sequence.then_some(request.context.len() as u32),
+            decides: !sequence || request.context.len() == requests[deciding[row]].context.len(),
             request: sequence.then_some(request.request),
             document: (!sequence).then_some(request.document),
             rows: vec![row],
@@ -67,13 +72,14 @@ pub struct Group {
     pub role: String,
     /// Times shown in training, if that is what they have in common.
     pub seen: Option<u32>,
-    /// Tokens given, if that is what they have in common.
+    /// Tokens given, if that is what they have in common; none where each sequence has its longest prefix.
     pub prefix: Option<u32>,
     /// Places among the subjects, rising.
     pub members: Vec<usize>,
 }
 
-/// Every suite and role: all of it; then, where there is more than one, by times seen, by prefix, by both.
+/// Every suite and role: all of it; then, where there is more than one, by times seen, by prefix, by both. Of a sequence
+/// that is asked after several prefixes, all of it holds the longest alone: its requests are no independent items.
 pub fn groups(subjects: &[Subject]) -> Vec<Group> {
     let mut wholes: Vec<Group> = Vec::new();
     for (place, subject) in subjects.iter().enumerate() {
@@ -113,7 +119,7 @@ pub fn groups(subjects: &[Subject]) -> Vec<Group> {
                 let belongs = |place: &usize| {
                     let subject = &subjects[*place];
                     seen.is_none_or(|_| subject.seen == seen)
-                        && prefix.is_none_or(|_| subject.prefix == prefix)
+                        && prefix.map_or(subject.decides, |_| subject.prefix == prefix)
                 };
                 let members: Vec<usize> = whole.members.iter().copied().filter(belongs).collect();
                 if !members.is_empty() {
@@ -139,27 +145,33 @@ mod tests {
     }
 
     #[test]
-    fn sequences_of_one_document_stay_apart_and_are_grouped_by_count_and_prefix() {
-        let ask = |seen, context: &[u32]| Request {
+    fn sequences_are_grouped_by_count_and_prefix_and_stand_in_all_once() {
+        let ask = |document, seen, context: &[u32]| Request {
+            document,
             seen,
             context: context.to_vec(),
             task: "memorization".to_string(),
             ..request("sequence", &[1])
         };
-        let found = subjects(&[ask(Some(4), &[1]), ask(Some(4), &[1, 2]), ask(Some(1), &[1])]);
+        let found = subjects(&[
+            ask(0, Some(4), &[1]),
+            ask(0, Some(4), &[1, 2]),
+            ask(1, Some(1), &[1]),
+            ask(2, Some(4), &[1, 2]),
+        ]);
         let groups: Vec<_> =
             groups(&found).into_iter().map(|group| (group.seen, group.prefix, group.members)).collect();
         assert_eq!(
             groups,
             [
-                (None, None, vec![0, 1, 2]),
+                (None, None, vec![1, 2, 3]),
                 (Some(1), None, vec![2]),
-                (Some(4), None, vec![0, 1]),
+                (Some(4), None, vec![1, 3]),
                 (None, Some(1), vec![0, 2]),
                 (Some(1), Some(1), vec![2]),
                 (Some(4), Some(1), vec![0]),
-                (None, Some(2), vec![1]),
-                (Some(4), Some(2), vec![1]),
+                (None, Some(2), vec![1, 3]),
+                (Some(4), Some(2), vec![1, 3]),
             ]
         );
     }

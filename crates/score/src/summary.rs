@@ -76,6 +76,7 @@ fn rows_of(
             let (interval, how) = resampled.interval(change);
             let difference = (change != baseline).then(|| resampled.difference(change));
             let (spread, p_value, how_different) = difference.unwrap_or((None, None, "none"));
+            let ratio = (change != baseline).then(|| resampled.ratio(change)).flatten();
             Summary {
                 change: changes[change].clone(),
                 suite: group.suite.clone(),
@@ -95,6 +96,8 @@ fn rows_of(
                 difference_low: spread.map(|(low, _)| low),
                 difference_high: spread.map(|(_, high)| high),
                 difference_interval: how_different.to_string(),
+                ratio_low: ratio.map(|(low, _)| low),
+                ratio_high: ratio.map(|(_, high)| high),
                 p_value,
                 p_adjusted: None,
             }
