@@ -153,7 +153,11 @@ pub fn prepare(inputs: &Inputs, params: &Params, reader: &Reader, output: &Outpu
         let (task, path) = (tasks::find(name_of_task, &declared)?, PathBuf::from(path));
         let number = documents.entry(name_of_task).or_default();
         let mut cut_contexts = 0;
-        for item in task.documents(&path, params.limit)? {
+        let left = params.limit.map(|limit| limit.saturating_sub(*number as usize));
+        if left == Some(0) {
+            continue;
+        }
+        for item in task.documents(&path, left)? {
             let (mut more, cut) = request::of_document(&item.document, task.name(), reader)
                 .with_context(|| format!("task {}: document {number} of {}", task.name(), path.display()))?;
             for request in &mut more {

@@ -214,8 +214,11 @@ fn tasks_follow_the_sequences_and_number_their_documents_on() {
     );
     assert_eq!(pairs(&requests)[3], ("five".to_string(), " six".to_string()));
     assert!(requests[1..].iter().all(|request| request.role == "benchmark" && request.kind == "word"));
-    case.params.limit = Some(1);
-    assert_eq!(case.run().unwrap().len(), 3);
+    // Of the task, not of each of its files.
+    for (limit, count) in [(1, 2), (2, 3), (3, 4), (9, 4)] {
+        case.params.limit = Some(limit);
+        assert_eq!(case.run().unwrap().len(), count);
+    }
 }
 
 #[test]
