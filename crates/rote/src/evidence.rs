@@ -8,7 +8,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
-use rote_store::{Digest, Manifest, Memory, digest_file, files_of};
+use rote_store::{Digest, Manifest, Memory, digest_file, files_of, new_folder_beside};
 use serde_json::{Value, json};
 
 use crate::check::Source;
@@ -49,23 +49,38 @@ pub fn write(
         };
         results.push((index, known));
     }
-    let mut name = folder.file_name().context("the crate needs a name")?.to_os_string();
-    name.push(".partial");
-    let aside = folder.with_file_name(name);
-    let _ = fs::remove_dir_all(&aside);
-    make_folder(&aside)?;
+    let folder = folder.with_file_name(folder.file_name().context("the crate needs a name")?);
+    make_folder(folder.parent().unwrap_or(&folder))?;
+    let aside = new_folder_beside(&folder, "partial")?;
     let mut made = Crate { scene, folder: aside.clone(), graph: BTreeMap::new() };
-    made.fill(pipeline, &results, license, memory)?;
-    let about = || format!("writing {}", folder.display());
-    let mut graph: Vec<_> = made.graph.into_values().collect();
-    graph.iter_mut().for_each(as_uris);
-    let context = ["https://w3id.org/ro/crate/1.1/context", "https://w3id.org/ro/terms/workflow-run/context"];
-    let text = serde_json::to_string_pretty(&json!({ "@context": context, "@graph": graph }))? + "\n";
-    fs::write(aside.join("ro-crate-metadata.json"), text).with_context(about)?;
-    fs::rename(&aside, folder).with_context(about)
+    let written = made.put(&folder, pipeline, &results, license, memory);
+    if written.is_err() {
+        let _ = fs::remove_dir_all(&aside);
+    }
+    written
 }
 
 impl Crate<'_> {
+    /// Fills it and puts it at `place`.
+    fn put(
+        &mut self,
+        place: &Path,
+        pipeline: &Path,
+        results: &[(usize, Known)],
+        license: Option<&str>,
+        memory: &mut Memory,
+    ) -> Result<()> {
+        self.fill(pipeline, results, license, memory)?;
+        let about = || format!("writing {}", place.display());
+        let mut graph: Vec<_> = std::mem::take(&mut self.graph).into_values().collect();
+        graph.iter_mut().for_each(as_uris);
+        let context =
+            ["https://w3id.org/ro/crate/1.1/context", "https://w3id.org/ro/terms/workflow-run/context"];
+        let text = serde_json::to_string_pretty(&json!({ "@context": context, "@graph": graph }))? + "\n";
+        fs::write(self.folder.join("ro-crate-metadata.json"), text).with_context(about)?;
+        fs::rename(&self.folder, place).with_context(about)
+    }
+
     fn add(&mut self, id: &str, kind: Value, more: Value) {
         let mut entity = json!({ "@id": id, "@type": kind });
         if let (Some(entity), Value::Object(more)) = (entity.as_object_mut(), more) {

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, bail};
-use rote_store::{Digest, Key, Manifest, Memory};
+use rote_store::{Digest, Key, Manifest, Memory, is_foreign};
 use serde::Deserialize;
 
 use crate::check::Node;
@@ -131,9 +131,14 @@ impl Work {
     }
 }
 
-/// Takes out of the way what stands where `step` is to put what it makes, where that is a damaged part.
+/// Takes out of the way what stands where `step` is to put what it makes, where that is a damaged part, and what this
+/// program, not a stage, left beside it when it was killed.
 pub fn clear(shelf: &Shelf, key: Digest, step: &Step) -> Result<()> {
     let place = step.place(shelf, key);
+    let partial = place.with_added_extension("partial");
+    if is_foreign(&partial) {
+        remove(&partial)?;
+    }
     if matches!(step, Step::Part(_)) && !is_whole(&place) { remove(&place) } else { Ok(()) }
 }
 

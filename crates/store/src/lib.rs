@@ -15,6 +15,7 @@ mod lock;
 mod manifest;
 mod memory;
 mod output;
+mod place;
 
 pub use checked::{read_checked, write_checked};
 pub use digest::{Digest, digest_file, digest_path, files_of};
@@ -23,4 +24,5 @@ pub use key::{Change, Key, KeyInput};
 pub use lock::{Attempt, Lock, host};
 pub use manifest::{Ancestor, FileEntry, InputEntry, Manifest, StageEntry, Subject, TableEntry};
 pub use memory::Memory;
-pub use output::{Output, atomic_write, sync_folder};
+pub use output::{Output, is_foreign};
+pub use place::{atomic_write, new_folder_beside, sync_folder};

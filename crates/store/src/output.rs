@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
-use std::io::{ErrorKind, Write};
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
@@ -13,6 +13,7 @@ use serde_json::Value;
 use crate::digest_file;
 use crate::lock::{Attempt, Lock};
 use crate::manifest::{Ancestor, FileEntry, InputEntry, Manifest, StageEntry, Subject, TableEntry};
+use crate::place::{can_give_way, new_folder_beside, parent_of, replace, sync_folder};
 
 /// An artifact being written into `<out>.partial`. Dropped without [`Output::finish`], it leaves nothing.
 pub struct Output {
@@ -41,35 +42,17 @@ impl Output {
     /// # Errors
     /// `place` is something else than an artifact, or another process is writing it.
     pub fn begin(place: &Path) -> Result<Output> {
-        if place.exists() {
-            let is_artifact = place.join(Manifest::FILE).is_file();
-            let is_empty = place.is_dir() && fs::read_dir(place).is_ok_and(|mut it| it.next().is_none());
-            ensure!(
-                is_artifact || is_empty,
-                "{} exists and is no artifact: choose another --out",
-                place.display()
-            );
-        }
         let name = place.file_name().with_context(|| format!("{} names no folder", place.display()))?;
-        let mut partial = name.to_os_string();
-        partial.push(".partial");
-        let parent = match place.parent() {
-            Some(parent) if !parent.as_os_str().is_empty() => parent,
-            _ => Path::new("."),
-        };
+        // Said as `out/` or `out/.` it is `out`: what is put beside it must not land in it.
+        let place = place.with_file_name(name);
+        ensure!(can_give_way(&place), "{} exists and is no artifact: choose another --out", place.display());
+        let parent = parent_of(&place);
         fs::create_dir_all(parent).with_context(|| format!("making folder {}", parent.display()))?;
-        let partial = parent.join(partial);
+        let partial = place.with_added_extension("partial");
         let lock = take_lock(&partial)?;
         // What a killed run left: not known to be whole, so not used.
-        for entry in fs::read_dir(&partial)? {
-            let path = entry?.path();
-            if path.file_name().is_some_and(|name| name == Output::LOCK) {
-                continue;
-            }
-            if path.is_dir() { fs::remove_dir_all(&path) } else { fs::remove_file(&path) }
-                .with_context(|| format!("removing {}", path.display()))?;
-        }
-        Ok(Output { place: place.to_path_buf(), partial, lock: Some(lock), state: Mutex::default() })
+        clear(&partial)?;
+        Ok(Output { place, partial, lock: Some(lock), state: Mutex::default() })
     }
 
     /// Where to write the file `name` (relative, with `/`); it becomes part of the artifact.
@@ -164,11 +147,17 @@ impl Output {
         write_json(&self.partial.join(Manifest::RUN_FILE), &run)?;
         write_json(&self.partial.join(Manifest::FILE), &serde_json::to_value(&manifest)?)?;
         sync_folder(&self.partial)?;
-        // The lock goes along: without it, another writer of the same place would begin here.
-        replace(&self.partial, &self.place)?;
+        // A name of our own, so that the next writer of the same place begins elsewhere. The lock goes along.
+        let aside = new_folder_beside(&self.place, "partial")?;
+        if let Err(error) = fs::rename(&self.partial, &aside) {
+            let _ = fs::remove_dir(&aside);
+            return Err(error).with_context(|| format!("moving {}", self.partial.display()));
+        }
+        // It is whole now: whatever comes, it is not thrown away.
+        self.partial = PathBuf::new();
+        replace(&aside, &self.place)?;
         let _ = fs::remove_file(self.place.join(Output::LOCK));
         self.lock = None;
-        self.partial = PathBuf::new();
         Ok(manifest)
     }
 
@@ -180,6 +169,8 @@ impl Output {
 impl Drop for Output {
     fn drop(&mut self) {
         if !self.partial.as_os_str().is_empty() {
+            // The lock last: who is killed in between leaves what is known to be a writer's.
+            let _ = clear(&self.partial);
             let _ = fs::remove_dir_all(&self.partial);
         }
     }
@@ -193,6 +184,11 @@ fn take_lock(partial: &Path) -> Result<Lock> {
     let began = Instant::now();
     loop {
         fs::create_dir_all(partial).with_context(|| format!("making folder {}", partial.display()))?;
+        ensure!(
+            !is_foreign(partial),
+            "{} exists and was left by no writer: move it away or choose another --out",
+            partial.display()
+        );
         match Lock::attempt(&partial.join(Output::LOCK)) {
             Ok(Attempt::Held(lock)) => return Ok(lock),
             Ok(Attempt::Busy(holder)) if began.elapsed() >= DYING => {
@@ -206,58 +202,26 @@ fn take_lock(partial: &Path) -> Result<Lock> {
     }
 }
 
-/// Puts `from` at `to`, an artifact that stood there aside first: at no moment is half of one there.
-fn replace(from: &Path, to: &Path) -> Result<()> {
-    let moving = || format!("moving {} to {}", from.display(), to.display());
-    let mut aside = to.as_os_str().to_os_string();
-    aside.push(".old");
-    let aside = PathBuf::from(aside);
-    // What the runner noted of what stood there, or was lost there, does not hold for the new one.
-    let (seal, name) =
-        (to.with_added_extension("seal"), to.file_name().unwrap_or_default().to_string_lossy());
-    if fs::read_to_string(&seal).is_ok_and(|text| text.contains(&format!("  {name}/{}", Manifest::FILE))) {
-        let _ = fs::remove_file(seal);
-    }
-    if to.exists() {
-        let _ = fs::remove_dir_all(&aside);
-        fs::rename(to, &aside).with_context(moving)?;
-    }
-    fs::rename(from, to).with_context(moving)?;
-    if let Some(parent) = to.parent() {
-        sync_folder(if parent.as_os_str().is_empty() { Path::new(".") } else { parent })?;
-    }
-    match fs::remove_dir_all(&aside) {
-        Err(error) if error.kind() != ErrorKind::NotFound => {
-            Err(error).with_context(|| format!("removing {}", aside.display()))
-        }
-        _ => Ok(()),
-    }
+/// Whether something stands in a partial folder that no writer put there: the lock is what a writer makes first and
+/// removes last.
+pub fn is_foreign(partial: &Path) -> bool {
+    let entries = fs::read_dir(partial).into_iter().flatten().flatten();
+    let names: Vec<_> = entries.map(|entry| entry.file_name()).collect();
+    !names.is_empty() && !names.iter().any(|name| name == Output::LOCK)
 }
 
-/// Makes a folder's entries last through a loss of power.
-pub fn sync_folder(folder: &Path) -> Result<()> {
-    let flushing = || format!("flushing folder {}", folder.display());
-    File::open(folder).with_context(flushing)?.sync_all().with_context(flushing)
-}
-
-/// Writes a small file whole or not at all.
-pub fn atomic_write(path: &Path, bytes: &[u8]) -> Result<()> {
-    let writing = || format!("writing {}", path.display());
-    let (aside, mut file) = new_beside(path).with_context(writing)?;
-    file.write_all(bytes).and_then(|()| file.sync_all()).with_context(writing)?;
-    fs::rename(&aside, path).with_context(writing)
-}
-
-/// A file that nobody else has, be it on another machine with the same number of a process.
-fn new_beside(path: &Path) -> std::io::Result<(PathBuf, File)> {
-    let mut number = std::process::id();
-    loop {
-        let aside = path.with_added_extension(format!("{number}.partial"));
-        match File::create_new(&aside) {
-            Err(error) if error.kind() == ErrorKind::AlreadyExists => number = number.wrapping_add(1),
-            made => return Ok((aside, made?)),
+/// Takes everything but the lock out of a partial folder.
+fn clear(partial: &Path) -> Result<()> {
+    for entry in fs::read_dir(partial)? {
+        let entry = entry?;
+        if entry.file_name() != Output::LOCK {
+            let is_folder = entry.file_type()?.is_dir();
+            let path = entry.path();
+            if is_folder { fs::remove_dir_all(&path) } else { fs::remove_file(&path) }
+                .with_context(|| format!("removing {}", path.display()))?;
         }
     }
+    Ok(())
 }
 
 fn write_json(path: &Path, value: &Value) -> Result<()> {
@@ -318,6 +282,77 @@ mod tests {
         assert_eq!(Manifest::read(&folder.join("two")).unwrap().content_id, first);
         assert_eq!(crate::digest_path(&folder.join("two")).unwrap(), first);
         fs::remove_dir_all(folder).unwrap();
+    }
+
+    #[test]
+    fn a_folder_may_be_said_with_a_slash() {
+        let folder = scratch("slash");
+        for (number, name) in ["out/", "./out/", "out/.", "out"].into_iter().enumerate() {
+            let output = Output::begin(&folder.join(name)).unwrap();
+            fs::write(output.file("a").unwrap(), number.to_string()).unwrap();
+            finish(output);
+            assert_eq!(fs::read_to_string(folder.join("out/a")).unwrap(), number.to_string(), "{name}");
+            assert_eq!(names(&folder), ["out"], "{name}");
+            assert_eq!(names(&folder.join("out")), ["a", "artifact.json", "run.json"], "{name}");
+        }
+        fs::create_dir(folder.join("empty")).unwrap();
+        finish(Output::begin(&folder.join("empty/")).unwrap());
+        assert_eq!(names(&folder), ["empty", "out"]);
+        fs::remove_dir_all(folder).unwrap();
+    }
+
+    #[test]
+    fn what_others_put_beside_it_stays() {
+        let folder = scratch("beside");
+        let me = std::process::id();
+        for name in ["out.old".to_string(), format!("out.{me}.partial"), format!("out.{me}.old")] {
+            fs::create_dir(folder.join(&name)).unwrap();
+            fs::write(folder.join(name).join("precious"), "x").unwrap();
+        }
+        let before = names(&folder);
+        for _ in 0..2 {
+            finish(Output::begin(&folder.join("out")).unwrap());
+        }
+        assert_eq!(names(&folder), [vec!["out".to_string()], before].concat());
+        for name in &names(&folder)[1..] {
+            assert_eq!(names(&folder.join(name)), ["precious"], "{name}");
+        }
+        // A folder of that name that no writer left.
+        fs::create_dir(folder.join("out.partial")).unwrap();
+        fs::write(folder.join("out.partial/precious"), "x").unwrap();
+        let refused = Output::begin(&folder.join("out")).err().expect("it is somebody's");
+        assert!(refused.to_string().contains("was left by no writer"), "{refused}");
+        assert_eq!(names(&folder.join("out.partial")), ["precious"]);
+        // What a killed one left is known by its lock.
+        fs::write(folder.join("out.partial").join(Output::LOCK), "").unwrap();
+        finish(Output::begin(&folder.join("out")).unwrap());
+        assert!(!folder.join("out.partial").exists());
+        fs::remove_dir_all(folder).unwrap();
+    }
+
+    #[test]
+    fn what_is_finished_is_kept_where_it_cannot_be_placed() {
+        let folder = scratch("kept");
+        let output = Output::begin(&folder.join("out")).unwrap();
+        fs::write(output.file("a").unwrap(), "x").unwrap();
+        // Somebody else put something there meanwhile.
+        fs::create_dir(folder.join("out")).unwrap();
+        fs::write(folder.join("out/precious"), "x").unwrap();
+        let stage = StageEntry { name: "test".into(), version: "0".into() };
+        let error = output.finish(stage, json!({}), BTreeMap::new(), json!({})).unwrap_err();
+        assert_eq!(names(&folder.join("out")), ["precious"]);
+        let kept = folder.join(&names(&folder)[1]);
+        assert!(error.to_string().contains(kept.to_str().unwrap()), "{error}");
+        assert!(Manifest::read(&kept).is_ok());
+        fs::remove_dir_all(folder).unwrap();
+    }
+
+    fn names(folder: &Path) -> Vec<String> {
+        let entries = fs::read_dir(folder).unwrap();
+        let mut names: Vec<_> =
+            entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+        names.sort();
+        names
     }
 
     #[test]

@@ -103,6 +103,12 @@ fn a_crate_holds_what_it_says() {
     let actions = graph.iter().filter(|entity| entity["@type"] == "CreateAction").count();
     assert_eq!(actions, 1 + 7);
     assert_eq!(lab.rote(&["export", "ro-crate", "real.toml", "--out", "crate"]).0, 2);
+    // What others put beside it stays.
+    fs::create_dir(lab.path("second.partial")).unwrap();
+    fs::write(lab.path("second.partial/precious"), "x").unwrap();
+    assert_eq!(lab.rote(&["export", "ro-crate", "real.toml", "--out", "second/"]).0, 0);
+    assert!(lab.path("second/ro-crate-metadata.json").is_file());
+    assert!(lab.path("second.partial/precious").is_file());
 }
 
 #[test]
