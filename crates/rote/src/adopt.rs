@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 
 use crate::plan::{Known, Scene, Verdict};
 use crate::shelf::{Found, Shelf, make_folder};
+use crate::trust::find;
 
 /// Takes over what can be, of `goals` and all they need; a line each, and whether all went well.
 pub fn adopt(scene: &Scene, goals: &[usize], memory: &mut Memory) -> Result<(Vec<String>, bool)> {
@@ -53,7 +54,7 @@ fn candidate(scene: &Scene, index: usize, key: &Key) -> Option<(Key, Box<Manifes
     let last = scene.last_key(&scene.pipeline.nodes[index])?;
     let changes = key.changes_since(&last);
     let only_code = !changes.is_empty() && changes.iter().all(|change| change.what == "code");
-    match scene.shelf.find(last.digest()) {
+    match find(scene.shelf, &last) {
         Found::Whole(manifest) if only_code => Some((last, manifest)),
         _ => None,
     }

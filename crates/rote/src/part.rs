@@ -86,20 +86,26 @@ pub fn next(shelf: &Shelf, key: Digest, count: usize) -> Step {
         return Step::Join(parts);
     }
     let mut parts = (1..=count).map(|index| Part { index, count });
-    let open = parts.find(|part| !is_whole(&place(shelf, key, *part)));
+    let open = parts.find(|part| !is_whole(shelf, key, &place(shelf, key, *part)));
     open.filter(|_| count > 1).map_or(Step::Whole, Step::Part)
 }
 
 /// How many of `count` parts of the result of `key` are there and look whole.
 pub fn whole(shelf: &Shelf, key: Digest, count: usize) -> usize {
     let parts = (1..=count).map(|index| Part { index, count });
-    parts.filter(|part| is_whole(&place(shelf, key, *part))).count()
+    parts.filter(|part| is_whole(shelf, key, &place(shelf, key, *part))).count()
 }
 
-/// Whether a part is there and looks whole. What its files hold is compared when it is joined, but what its manifest
-/// says goes into the result as it is, so it has to be as its seal says.
-fn is_whole(place: &Path) -> bool {
-    matches!(find_at(place), Found::Whole(_)) && !matches!(seal_at(place), Ok(Seal::Broken(_)) | Err(_))
+/// Whether a part of the result of `key` is there and looks whole. What its files hold is compared when it is joined,
+/// but what its manifest says goes into the result as it is, so it has to be as its seal says; one that nobody has
+/// sealed, as its key asks.
+fn is_whole(shelf: &Shelf, key: Digest, place: &Path) -> bool {
+    let Found::Whole(manifest) = find_at(place) else { return false };
+    match seal_at(place) {
+        Ok(Seal::Whole) => true,
+        Ok(Seal::Missing) => shelf.key(key).is_ok_and(|key| mistaken(place, &manifest, &key).is_none()),
+        Ok(Seal::Broken(_)) | Err(_) => false,
+    }
 }
 
 /// What a stage says of the work of a call, told from what is declared alone: the same every time.
@@ -139,7 +145,7 @@ pub fn clear(shelf: &Shelf, key: Digest, step: &Step) -> Result<()> {
     if is_foreign(&partial) {
         remove(&partial)?;
     }
-    if matches!(step, Step::Part(_)) && !is_whole(&place) { remove(&place) } else { Ok(()) }
+    if matches!(step, Step::Part(_)) && !is_whole(shelf, key, &place) { remove(&place) } else { Ok(()) }
 }
 
 /// Seals a part that was just made, if it is what `key` asks for.
@@ -151,7 +157,7 @@ pub fn settle(shelf: &Shelf, key: &Key, part: Part) -> Result<Digest> {
     let manifest = Manifest::read(&place).with_context(|| format!("part {part}"))?;
     if let Some(changed) = mistaken(&place, &manifest, key) {
         remove(&place)?;
-        bail!("{changed} changed while it ran; part {part} is dropped, run again");
+        bail!("its {changed} changed while it ran; part {part} is dropped, run again");
     }
     seal(&place)?;
     Ok(manifest.content_id)
@@ -164,7 +170,7 @@ pub fn complete(shelf: &Shelf, key: Digest) -> Option<Vec<PathBuf>> {
     let of_count = |count: usize| parts.iter().filter(move |(part, _)| part.count == count);
     let counts = parts.iter().map(|(part, _)| part.count);
     let count = counts.into_iter().find(|&count| {
-        of_count(count).count() == count && of_count(count).all(|(_, place)| is_whole(place))
+        of_count(count).count() == count && of_count(count).all(|(_, place)| is_whole(shelf, key, place))
     })?;
     Some(of_count(count).map(|(_, place)| place.clone()).collect())
 }
@@ -222,7 +228,7 @@ pub fn make(
     let step = Step::Part(part);
     let place = step.place(scene.shelf, key.digest());
     if let Found::Whole(manifest) = find_at(&place)
-        && is_whole(&place)
+        && is_whole(scene.shelf, key.digest(), &place)
     {
         progress.say(&format!("{name}: part {part} is fresh, content {}", manifest.content_id.short()));
         return Ok(0);

@@ -11,6 +11,7 @@ use crate::command;
 use crate::estimate::{Estimate, estimate};
 use crate::shelf::{Found, Shelf};
 use crate::stages::Stage;
+use crate::trust::find;
 
 /// A node's result.
 #[derive(Clone)]
@@ -69,7 +70,7 @@ impl Scene<'_> {
             return Ok(Verdict::Waits(names, reasons));
         }
         let digest = key.digest();
-        let damage = match self.shelf.find(digest) {
+        let damage = match find(self.shelf, &key) {
             Found::Whole(manifest) => {
                 let place = self.shelf.place(digest);
                 let known = Known { key: digest, content: manifest.content_id, place };

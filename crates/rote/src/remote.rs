@@ -135,7 +135,8 @@ fn place(key: Digest) -> String {
 
 /// Copies the result of `key` from `remote` to a store of ours, with its key and seal; `None` where it is there already.
 fn take(remote: &dyn Remote, to: &Shelf, key: Digest) -> Result<Option<u64>> {
-    if let Found::Whole(_) = to.find(key) {
+    // What nobody has sealed may be another's.
+    if matches!(to.find(key), Found::Whole(_)) && to.is_sealed(key) {
         return Ok(None);
     }
     let target = to.place(key);

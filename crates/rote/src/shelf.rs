@@ -148,6 +148,11 @@ impl Shelf {
         seal(&self.place(key))
     }
 
+    /// Whether the result of `key` was found to be what its key asks for, and sealed.
+    pub fn is_sealed(&self, key: Digest) -> bool {
+        self.beside(key, "seal").is_file()
+    }
+
     /// Takes a result that can't be used out of the way.
     pub fn remove(&self, key: Digest) -> Result<()> {
         remove(&self.place(key))

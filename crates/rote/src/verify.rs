@@ -9,7 +9,8 @@ use anyhow::Result;
 use rayon::prelude::*;
 use rote_store::{Digest, Manifest, Output, digest_file, digest_path, read_checked};
 
-use crate::shelf::{Link, Seal, Shelf, entries, seal_at};
+use crate::shelf::{Link, Seal, Shelf, entries, is_part, seal_at};
+use crate::trust::is_made_of;
 
 /// What was found.
 pub struct Verdict {
@@ -153,7 +154,12 @@ fn check_result(shelf: &Shelf, key: Digest, place: PathBuf) -> Checked {
     let mut checked = check(place);
     let place = &checked.place;
     match shelf.key(key) {
-        Ok(_) => {}
+        Ok(asked) => {
+            let is_asked = |it: &Manifest| it.shard.is_some() == is_part(place) && is_made_of(it, &asked);
+            if checked.manifest.as_ref().is_some_and(|manifest| !is_asked(manifest)) {
+                checked.faults.push(format!("{}: is not what its key asks for", place.display()));
+            }
+        }
         Err(_) if !shelf.beside(key, "key").exists() => {
             checked.notes.push(format!("{}: made by hand, its key is not known", place.display()));
         }

@@ -25,7 +25,7 @@ use crate::process::{self, Event};
 use crate::progress::Progress;
 use crate::shelf::{self, Found, make_folder};
 use crate::state::{Ending, Report, State};
-use crate::trust::mistaken;
+use crate::trust::{find, mistaken};
 
 struct Child {
     key: Key,
@@ -270,7 +270,7 @@ impl<'a> Work<'a> {
     /// Whether the result is there by now.
     fn found(&mut self, queued: &Queued) -> Result<bool> {
         let digest = queued.key.digest();
-        let Found::Whole(manifest) = self.scene.shelf.find(digest) else { return Ok(false) };
+        let Found::Whole(manifest) = find(self.scene.shelf, &queued.key) else { return Ok(false) };
         let place = self.scene.shelf.place(digest);
         let result = Known { key: digest, content: manifest.content_id, place };
         self.fresh(queued.index, &queued.key, result)?;
@@ -310,7 +310,7 @@ impl<'a> Work<'a> {
         let node = &scene.pipeline.nodes[index];
         let digest = key.digest();
         // What is damaged, and the seal of what was lost.
-        if !matches!(scene.shelf.find(digest), Found::Whole(_)) {
+        if !matches!(find(scene.shelf, &key), Found::Whole(_)) {
             scene.shelf.remove(digest)?;
         }
         scene.shelf.record(&key)?;
@@ -472,7 +472,7 @@ impl<'a> Work<'a> {
         let place = self.scene.shelf.place(digest);
         if let Some(changed) = mistaken(&place, &manifest, key) {
             let _ = self.scene.shelf.remove(digest);
-            return Err(format!("{changed} changed while it ran; the result is dropped, run again"));
+            return Err(format!("its {changed} changed while it ran; the result is dropped, run again"));
         }
         Ok(Known { key: digest, content: manifest.content_id, place })
     }

@@ -175,7 +175,7 @@ fn run<S: Stage>(matches: &ArgMatches, version: &'static str) -> Result<()> {
         "rows_per_second": output.rows().into_iter().map(|(table, rows)| (table, json!(rows as f64 / seconds)))
             .collect::<serde_json::Map<String, serde_json::Value>>(),
         "peak_memory_bytes": peak_memory(),
-        "executable": std::env::current_exe().ok().and_then(|exe| digest_file(&exe).ok()),
+        "executable": executable().and_then(|exe| digest_file(&exe).ok()),
         "inputs": entries.iter().map(|(flag, entries)| {
             (flag.clone(), entries.iter().map(|(path, _)| json!(path)).collect())
         }).collect::<serde_json::Map<String, serde_json::Value>>(),
@@ -309,6 +309,12 @@ fn spare_memory() -> u64 {
     let line = told.lines().find_map(|line| line.strip_prefix("MemAvailable:"));
     let kibi = line.and_then(|line| line.split_whitespace().next()?.parse::<u64>().ok());
     kibi.map_or(u64::MAX, |kibi| kibi * 1024)
+}
+
+/// The file that runs, also where another has taken its name since.
+fn executable() -> Option<PathBuf> {
+    let running = PathBuf::from("/proc/self/exe");
+    if running.exists() { Some(running) } else { std::env::current_exe().ok() }
 }
 
 fn available_threads() -> usize {

@@ -3,7 +3,7 @@
 use std::fs;
 use std::process::Command;
 
-use crate::lab::{Lab, PIPELINE, contains};
+use crate::lab::{Lab, PIPELINE, contains, eventually};
 
 #[test]
 fn second_run_does_nothing() {
@@ -103,6 +103,57 @@ fn a_pasted_command_makes_what_the_run_then_finds() {
     assert_eq!(code, 0, "{stderr}");
     contains(&stderr, "4 of 5 nodes ran");
     assert_eq!(lab.rote(&["verify"]).0, 0);
+}
+
+#[test]
+fn a_pasted_command_is_believed_only_as_far_as_its_inputs_go() {
+    let lab = Lab::new();
+    let plan = lab.rote(&["plan", "demo.toml"]).1;
+    let pasted = plan.lines().find_map(|line| line.strip_prefix("  $ ")).unwrap();
+    let paste = || {
+        let mut paste = Command::new("sh");
+        assert!(paste.args(["-c", pasted]).current_dir(lab.folder.path()).output().unwrap().status.success());
+    };
+    assert_eq!(lab.run().0, 0);
+    let contents = lab.contents();
+    // The input is another while the command runs, and what it was before and after.
+    let text = fs::read(lab.path("text.txt")).unwrap();
+    fs::write(lab.path("text.txt"), "fig\nelderberry\n").unwrap();
+    paste();
+    fs::write(lab.path("text.txt"), text).unwrap();
+    let (code, _, stderr) = lab.rote(&["verify"]);
+    assert_eq!(code, 3, "{stderr}");
+    contains(&stderr, ": is not what its key asks for\n  made for demo/prepare; ");
+    contains(&lab.rote(&["plan", "demo.toml"]).1, "prepare: runs\n  its stored result is damaged: ");
+    let (code, _, stderr) = lab.run();
+    assert_eq!(code, 0, "{stderr}");
+    contains(&stderr, " was made with another --sequences than its key asks for\n");
+    assert_eq!((lab.rote(&["verify"]).0, lab.contents()), (0, contents.clone()));
+    // Nor is it, where the executable was another.
+    let prepare = lab.path("bin/rote-prepare");
+    let built = [fs::read(&prepare).unwrap(), vec![0]].concat();
+    fs::rename(&prepare, lab.path("bin/kept")).unwrap();
+    fs::copy(lab.path("bin/kept"), &prepare).unwrap();
+    fs::write(&prepare, built).unwrap();
+    paste();
+    fs::rename(lab.path("bin/kept"), &prepare).unwrap();
+    contains(&lab.run().2, " was made with another executable than its key asks for\n");
+    assert_eq!((lab.rote(&["verify"]).0, lab.contents()), (0, contents));
+}
+
+#[test]
+fn a_stage_says_which_executable_it_is_though_another_has_its_name() {
+    let lab = Lab::new();
+    let prepare = lab.path("bin/rote-prepare");
+    let code = rote_store::digest_file(&prepare).unwrap();
+    let mut command = Command::new(&prepare);
+    command.args(["--sequences", "text.txt", "--out", "out"]).current_dir(lab.folder.path());
+    let mut stage = command.env("STAND_IN_PAUSE", "100").spawn().unwrap();
+    eventually("its first line", || lab.path("out.partial/request").exists().then_some(()));
+    fs::copy(&prepare, lab.path("bin/built")).unwrap();
+    fs::rename(lab.path("bin/built"), &prepare).unwrap();
+    assert!(stage.wait().unwrap().success());
+    contains(&fs::read_to_string(lab.path("out/run.json")).unwrap(), &format!("\"executable\": \"{code}\""));
 }
 
 #[test]

@@ -143,6 +143,35 @@ fn a_damaged_part_is_found_and_made_again() {
 }
 
 #[test]
+fn a_part_that_nobody_sealed_is_compared_with_its_key() {
+    let lab = Lab::new();
+    lab.pipeline(PIPELINE);
+    assert_eq!(lab.rote(&["run", "demo.toml", "prepare"]).0, 0);
+    assert_eq!(lab.rote(&["run", "demo.toml", "capture", "--shard", "1/2"]).0, 0);
+    let place = lab.leftovers(".part-1-of-2").remove(0);
+    let seal = || place.with_added_extension("seal");
+    // As a run leaves it that was killed right after the part.
+    std::fs::remove_file(seal()).unwrap();
+    let again = |told: &str| {
+        let (code, _, stderr) = lab.rote(&["run", "demo.toml", "capture", "--shard", "1/2"]);
+        assert_eq!(code, 0, "{stderr}");
+        contains(&stderr, told);
+    };
+    again("capture: part 1/2 is fresh, ");
+    let run = std::fs::read_to_string(place.join("run.json")).unwrap();
+    let code = rote_store::digest_file(&lab.path("bin/rote-capture")).unwrap().to_string();
+    contains(&run, &code);
+    std::fs::write(place.join("run.json"), run.replace(&code, &"0".repeat(64))).unwrap();
+    again("capture: part 1/2 done, ");
+    assert!(seal().is_file());
+    // What is no writer's does not stand in the way.
+    std::fs::remove_dir_all(&place).unwrap();
+    std::fs::create_dir(place.with_added_extension("partial")).unwrap();
+    std::fs::write(place.with_added_extension("partial").join("half"), "x").unwrap();
+    again("capture: part 1/2 done, ");
+}
+
+#[test]
 fn a_failure_elsewhere_ends_a_run_after_the_part_in_hand() {
     let lab = Lab::new();
     lab.pipeline(&format!("{PIPELINE}[score]\nrequests = \"prepare\"\nletter = [\"a\"]\n"));
