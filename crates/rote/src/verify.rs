@@ -279,8 +279,11 @@ fn sources(shelf: &Shelf, checked: &[(Digest, Checked)]) -> HashMap<PathBuf, Sou
         .collect();
     let source = |path: &PathBuf| {
         let is_artifact = path.join(Manifest::FILE).is_file();
-        let faults = if is_artifact { check(path.clone()).faults } else { Vec::new() };
-        Source { content: digest_path(path).ok(), faults }
+        if is_artifact {
+            let Checked { manifest, faults, .. } = check(path.clone());
+            return Source { content: manifest.map(|manifest| manifest.content_id), faults };
+        }
+        Source { content: digest_path(path).ok(), faults: Vec::new() }
     };
     paths.into_par_iter().map(|path| (path.clone(), source(path))).collect()
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
@@ -256,8 +256,12 @@ fn input_entries<S: Stage>(matches: &ArgMatches) -> Result<Entries> {
             let (name, path) = split_name(value.to_os_string(), named)?;
             let reading = || format!("--{flag} {}", value.to_string_lossy());
             let path = if takes("MODEL") { model_place(&path) } else { path };
-            let content_id = digest_path(&path).with_context(reading)?;
             let manifest = Manifest::read(&path).ok();
+            // What stands in a store is the runner's to look after; `rote verify` reads it.
+            let content_id = match &manifest {
+                Some(manifest) if is_stored(&path) => manifest.content_id,
+                _ => digest_path(&path).with_context(reading)?,
+            };
             if let Some(shard) = manifest.as_ref().and_then(|manifest| manifest.shard.as_ref()) {
                 let what = format!("it is part {shard} of a result; `--join` makes the whole of its parts");
                 return Err(Misfit(what)).with_context(reading);
@@ -268,6 +272,11 @@ fn input_entries<S: Stage>(matches: &ArgMatches) -> Result<Entries> {
         }
     }
     Ok(entries)
+}
+
+/// Whether it is a result in a store, by whatever name: the key it was made for stands beside it.
+fn is_stored(path: &Path) -> bool {
+    path.canonicalize().is_ok_and(|place| place.with_added_extension("key").is_file())
 }
 
 fn split_name(value: OsString, named: bool) -> Result<(Option<String>, PathBuf)> {

@@ -80,6 +80,9 @@ pub fn digest_file(path: &Path) -> Result<Digest> {
 
 /// Of whatever stands at `path`: an artifact's content id, a file's bytes, or a folder's files by relative
 /// name (hidden files left out, links followed).
+///
+/// # Errors
+/// Something can't be read; a file of an artifact is not what was written, or no part of it.
 pub fn digest_path(path: &Path) -> Result<Digest> {
     digest_with(path, &mut digest_file)
 }
@@ -95,7 +98,7 @@ pub(crate) fn digest_with(
     }
     ensure!(kind.is_dir(), "{} is neither a file nor a folder", path.display());
     if path.join(Manifest::FILE).is_file() {
-        return Ok(Manifest::read(path)?.content_id);
+        return as_written(path, digest_file);
     }
     let files = names_below(path)?;
     let digests = files
@@ -103,6 +106,30 @@ pub(crate) fn digest_with(
         .map(|name| Ok((name.clone(), digest_file(&path.join(&name))?)))
         .collect::<Result<Vec<_>>>()?;
     Ok(Digest::of_parts(digests.iter().map(|(name, digest)| (name.as_str(), *digest))))
+}
+
+/// The content id of the artifact at `place`, if it still holds that: people edit files, and a folder with a model may
+/// be an artifact.
+fn as_written(place: &Path, digest_file: &mut dyn FnMut(&Path) -> Result<Digest>) -> Result<Digest> {
+    let Manifest { content_id, files, tables, stage, .. } = Manifest::read(place)?;
+    let step = "make it again, or, if it is meant, take artifact.json and run.json out of its folder: that counts by \
+                its files then";
+    let what = |name: &str| format!("{}: not what rote-{} wrote", place.join(name).display(), stage.name);
+    ensure!(Manifest::content_of(&files, &tables) == content_id, "{}; {step}", what(Manifest::FILE));
+    for file in &files {
+        ensure!(digest_file(&place.join(&file.path))? == file.blake3, "{}; {step}", what(&file.path));
+    }
+    // A file of a kind that the artifact is made of would be read with the rest.
+    let kind = |name: &str| Path::new(name).extension().map(|kind| kind.to_ascii_lowercase());
+    let is_known = |name: &String| {
+        [Manifest::FILE, Manifest::RUN_FILE].contains(&name.as_str())
+            || files.iter().any(|file| file.path == *name)
+    };
+    let is_read = |name: &String| files.iter().any(|file| kind(&file.path) == kind(name));
+    if let Some(more) = names_below(place)?.iter().find(|name| !is_known(name) && is_read(name)) {
+        bail!("{}; take it elsewhere", what(more));
+    }
+    Ok(content_id)
 }
 
 /// The files whose content counts at `path`: itself, or those of a folder, sorted, hidden ones left out.

@@ -157,6 +157,43 @@ fn a_stage_says_which_executable_it_is_though_another_has_its_name() {
 }
 
 #[test]
+fn an_artifact_that_was_edited_is_refused_by_name() {
+    let lab = Lab::new();
+    assert_eq!(lab.rote(&["prepare", "--sequences", "text.txt", "--out", "lines/"]).0, 0);
+    let start = PIPELINE.find("[extract]").unwrap();
+    lab.pipeline(&PIPELINE[start..].replace("prepare.request", "lines").replace("\"prepare\"", "\"lines\""));
+    assert_eq!(lab.run().0, 0);
+    let by_hand = ["extract", "--requests", "lines", "--out", "by-hand"];
+    assert_eq!(lab.rote(&by_hand).0, 0);
+    let refused = |file: &str, step: &str| {
+        for words in [&["run", "demo.toml"][..], &["plan", "demo.toml"], &by_hand] {
+            let (code, _, stderr) = lab.rote(words);
+            assert_eq!(code, 1, "{file}: {stderr}");
+            contains(&stderr, &format!("lines/{file}: not what rote-prepare wrote; {step}"));
+        }
+    };
+    let edited = |file: &str, text: &str, step: &str| {
+        let path = lab.path("lines").join(file);
+        let was = fs::read(&path).ok();
+        fs::write(&path, text).unwrap();
+        refused(file, step);
+        match was {
+            Some(was) => fs::write(&path, was).unwrap(),
+            None => fs::remove_file(&path).unwrap(),
+        }
+    };
+    // Of the same length, one that is another's, and one more that would be read with the rest.
+    edited("request/part-00000.txt", "bbna\n", "make it again, or, if it is meant, ");
+    let manifest = fs::read_to_string(lab.path("lines/artifact.json")).unwrap();
+    edited("artifact.json", &manifest.replace("part-00003", "part-00004"), "make it again, or, ");
+    edited("request/part-00009.txt", "fig\n", "take it elsewhere");
+    // What no stage reads changes nothing.
+    fs::write(lab.path("lines/NOTES"), "mine\n").unwrap();
+    contains(&lab.run().2, "nothing to do");
+    assert_eq!(lab.rote(&by_hand).0, 0);
+}
+
+#[test]
 fn a_stage_is_started_by_its_word() {
     let lab = Lab::new();
     let (code, stdout, _) = lab.rote(&["score", "--describe"]);
