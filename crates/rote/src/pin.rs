@@ -25,7 +25,7 @@ pub struct Pins {
 struct Pin {
     stage: String,
     content: Digest,
-    /// Digests of inputs by flag, with their names and forms.
+    /// Digests of inputs by flag, with their names and those of their files.
     #[serde(default)]
     inputs: BTreeMap<String, Vec<String>>,
     /// Parameters by flag; a switch has no value.
@@ -57,8 +57,8 @@ impl Pin {
 
 fn text(input: &KeyInput) -> String {
     let name = input.name.as_ref().map_or_else(String::new, |name| format!("{name}="));
-    let form = input.form.as_ref().map_or_else(String::new, |form| format!(".{form}"));
-    format!("{name}{}{form}", input.content)
+    let file = input.file.as_ref().map_or_else(String::new, |file| format!(" {file}"));
+    format!("{name}{}{file}", input.content)
 }
 
 /// The lock file of a pipeline unless another is named: beside it, `demo.toml` → `demo.lock`.

@@ -122,18 +122,18 @@ impl Scene<'_> {
     pub fn key(&self, node: &Node, known: &[Option<Known>], memory: &mut Memory) -> Result<Key> {
         let mut inputs: BTreeMap<String, Vec<KeyInput>> = BTreeMap::new();
         for input in &node.inputs {
-            let (content, form) = match &input.source {
+            let (content, file) = match &input.source {
                 Source::Node(index) => match &known[*index] {
                     Some(known) => (known.content, None),
                     None => (Digest::of(b""), None),
                 },
                 Source::File(path) => {
-                    let extension = path.extension().filter(|_| path.is_file());
-                    let form = extension.map(|form| form.to_string_lossy().to_lowercase());
-                    (memory.digest_path(path)?, form)
+                    let named = path.is_file() || self.stage(node).takes_files(&input.port);
+                    let file = path.file_name().filter(|_| named);
+                    (memory.digest_path(path)?, file.map(|file| file.to_string_lossy().into_owned()))
                 }
             };
-            let entry = KeyInput { content, form, name: input.name.clone() };
+            let entry = KeyInput { content, file, name: input.name.clone() };
             inputs.entry(input.port.clone()).or_default().push(entry);
         }
         let code = self.stage(node).code;

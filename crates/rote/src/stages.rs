@@ -114,6 +114,13 @@ pub struct Stage {
     pub description: Description,
 }
 
+impl Stage {
+    /// Whether `port` takes any file or folder of files: what is made of these may hold their names.
+    pub fn takes_files(&self, port: &str) -> bool {
+        self.description.ports.iter().any(|it| it.name == port && it.tables().is_empty())
+    }
+}
+
 /// The folder the runner stands in; stages stand beside it.
 pub fn home() -> Result<PathBuf> {
     let program = std::env::current_exe().context("finding the runner's own executable")?;

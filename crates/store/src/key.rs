@@ -27,9 +27,10 @@ pub struct Key {
 pub struct KeyInput {
     /// Content id of an artifact, digest of a file or folder.
     pub content: Digest,
-    /// Extension of a plain file: the same bytes read as `.txt` and as `.jsonl` are two things.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub form: Option<String>,
+    /// Name of a plain file, or of a folder of them: it says how the bytes are read, and may stand in what is made of
+    /// them. Keys of older versions hold the ending alone.
+    #[serde(default, skip_serializing_if = "Option::is_none", alias = "form")]
+    pub file: Option<String>,
     /// What the caller named it, for inputs given as `NAME=FILE`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
@@ -41,7 +42,7 @@ impl fmt::Display for KeyInput {
             write!(f, "{name}=")?;
         }
         write!(f, "{}", self.content.short())?;
-        self.form.as_ref().map_or(Ok(()), |form| write!(f, ".{form}"))
+        self.file.as_ref().map_or(Ok(()), |file| write!(f, " {file}"))
     }
 }
 
@@ -111,7 +112,7 @@ mod tests {
             .iter()
             .map(|(flag, values)| (flag.to_string(), values.iter().map(ToString::to_string).collect()))
             .collect();
-        let input = KeyInput { content: Digest::of(b"text"), form: Some("txt".into()), name: None };
+        let input = KeyInput { content: Digest::of(b"text"), file: Some("a.txt".into()), name: None };
         let inputs = BTreeMap::from([("requests".to_string(), vec![input])]);
         Key { code: Digest::of(b"code"), inputs, params, stage: "score".into() }
     }
@@ -123,6 +124,10 @@ mod tests {
         assert_ne!(first.digest(), key(&[("min-k", &["0.2"])]).digest());
         let back: Key = serde_json::from_str(&first.text()).unwrap();
         assert_eq!(back, first);
+        let older = first.text().replace(r#""file":"a.txt""#, r#""form":"txt""#);
+        assert_ne!(older, first.text());
+        let older: Key = serde_json::from_str(&older).unwrap();
+        assert_eq!(older.inputs["requests"][0].file.as_deref(), Some("txt"));
     }
 
     #[test]
@@ -135,7 +140,7 @@ mod tests {
         assert_eq!(
             told,
             [
-                format!("inputs.requests: {was}.txt → {is}.txt"),
+                format!("inputs.requests: {was} a.txt → {is} a.txt"),
                 "params.change: not given → none, attn.zero@0".to_string(),
                 "params.min-k: 0.2 → 0.1".to_string(),
                 "params.zlib: true → not given".to_string(),

@@ -194,6 +194,28 @@ fn an_artifact_that_was_edited_is_refused_by_name() {
 }
 
 #[test]
+fn a_file_by_another_name_is_another_input() {
+    let lab = Lab::new();
+    assert_eq!(lab.run().0, 0);
+    fs::rename(lab.path("text.txt"), lab.path("words.txt")).unwrap();
+    lab.pipeline(&PIPELINE.replace("text.txt", "words.txt"));
+    let (code, _, stderr) = lab.run();
+    assert_eq!(code, 0, "{stderr}");
+    contains(&stderr, " words.txt (from words.txt)\n");
+    // Where it lies does not count.
+    fs::create_dir(lab.path("texts")).unwrap();
+    fs::rename(lab.path("words.txt"), lab.path("texts/words.txt")).unwrap();
+    lab.pipeline(&PIPELINE.replace("text.txt", "texts/words.txt"));
+    contains(&lab.run().2, "nothing to do");
+    // Of a folder that is read file by file the name counts as well, of an artifact it does not.
+    lab.pipeline(&PIPELINE.replace("text.txt", "texts"));
+    contains(&lab.run().2, " words.txt → ");
+    fs::rename(lab.path("texts"), lab.path("others")).unwrap();
+    lab.pipeline(&PIPELINE.replace("text.txt", "others"));
+    contains(&lab.run().2, " texts → ");
+}
+
+#[test]
 fn a_stage_is_started_by_its_word() {
     let lab = Lab::new();
     let (code, stdout, _) = lab.rote(&["score", "--describe"]);
