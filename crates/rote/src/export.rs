@@ -57,6 +57,22 @@ fn is_special(letter: char) -> bool {
     letter.is_control() || ":;|&%*?[]~\\\"{}".contains(letter)
 }
 
+/// The names of the runner and of the store, if rules can hold them: they stand in commands as well, where a shell
+/// reads them.
+fn names(scene: &Scene) -> Result<(String, String)> {
+    let (rote, store) = (runner()?.0, scene.shelf.root.display().to_string());
+    for name in [&rote, &store] {
+        if name.contains(is_special) || name.contains(|letter| "'$`()<>!".contains(letter)) {
+            return Err(unfit(name));
+        }
+    }
+    Ok((rote, store))
+}
+
+fn unfit(name: &str) -> anyhow::Error {
+    Wrong::one(format!("`{name}`: no file of that name can stand in a rule of make or snakemake"))
+}
+
 fn rules(scene: &Scene, pipeline: &Path, parts: usize) -> Result<Vec<Rule>> {
     let (_, home) = runner()?;
     let nodes = &scene.pipeline.nodes;
@@ -72,9 +88,7 @@ fn rules(scene: &Scene, pipeline: &Path, parts: usize) -> Result<Vec<Rule>> {
         let files: Vec<_> = files.iter().map(|path| path.display().to_string()).collect();
         let files: Vec<_> = files.into_iter().filter(|file| known.insert(file.clone())).collect();
         if let Some(odd) = files.iter().find(|file| file.contains(is_special)) {
-            return Err(Wrong::one(format!(
-                "`{odd}`: no file of that name can stand in a rule of make or snakemake"
-            )));
+            return Err(unfit(odd));
         }
         let none = vec![None; nodes.len()];
         let (_, arguments) = scene.command(node, &none, "OUT");
@@ -97,7 +111,7 @@ fn rules(scene: &Scene, pipeline: &Path, parts: usize) -> Result<Vec<Rule>> {
 
 /// A Makefile.
 pub fn make(scene: &Scene, pipeline: &Path, parts: usize) -> Result<String> {
-    let (rote, _) = runner()?;
+    let (rote, store) = names(scene)?;
     let rules = rules(scene, pipeline, parts)?;
     let name = &scene.pipeline.name;
     let mut text = head(pipeline, "make", "make -j4 -f FILE");
@@ -106,11 +120,11 @@ pub fn make(scene: &Scene, pipeline: &Path, parts: usize) -> Result<String> {
         "ROTE ?= {}\nSTORE ?= {}\nTHREADS ?= 1\nMADE := $(STORE)/made/{name}\nRUN = $(ROTE) run {} --store $(STORE) \
          --threads $(THREADS) --quiet\n\n.DELETE_ON_ERROR:\n.PHONY: all\nall:",
         of_make(&rote),
-        of_make(&scene.shelf.root.display().to_string()),
+        of_make(&store),
         command::quoted(&pipeline.display().to_string()).replace('$', "$$").replace('#', "\\#"),
     );
     rules.iter().for_each(|rule| text += &format!(" $(MADE)/{}", rule.name));
-    text += "\n\n$(MADE):\n\tmkdir -p $@\n";
+    text += "\n\n$(MADE):\n\tmkdir -p '$@'\n";
     for rule in &rules {
         let parents = rule.parents.iter().map(|parent| format!("$(MADE)/{parent}"));
         let needs: Vec<_> = rule.files.iter().map(|file| of_make(file)).chain(parents).collect();
@@ -118,7 +132,8 @@ pub fn make(scene: &Scene, pipeline: &Path, parts: usize) -> Result<String> {
         let Rule { name, comment, parts, .. } = rule;
         let _ = writeln!(text, "\n# {}", comment.trim_end_matches('\\'));
         let mut rule = |target: &str, needs: &str, arguments: &str| {
-            let _ = writeln!(text, "$(MADE)/{target}: {needs} | $(MADE)\n\t$(RUN) {arguments}\n\t@touch $@");
+            let _ =
+                writeln!(text, "$(MADE)/{target}: {needs} | $(MADE)\n\t$(RUN) {arguments}\n\t@touch '$@'");
         };
         if *parts == 1 {
             rule(name, &needs, name);
@@ -140,15 +155,16 @@ fn of_make(text: &str) -> String {
 
 /// A Snakefile.
 pub fn snakemake(scene: &Scene, pipeline: &Path, parts: usize) -> Result<String> {
-    let (rote, _) = runner()?;
+    let (rote, store) = names(scene)?;
     let rules = rules(scene, pipeline, parts)?;
     let mut text = head(pipeline, "snakemake", "snakemake -s FILE --cores 4");
     let _ = write!(
         text,
-        "ROTE = config.get(\"rote\", {})\nSTORE = config.get(\"store\", {})\nMADE = f\"{{STORE}}/made/{}\"\nRUN = \
-         f\"{{ROTE}} run {} --store {{STORE}} --quiet\"\n\n\nrule all:\n    input:\n",
+        "import shlex\n\nROTE = config.get(\"rote\", {})\nSTORE = config.get(\"store\", {})\nMADE = \
+         f\"{{STORE}}/made/{}\"\nRUN = f\"{{shlex.quote(ROTE)}} run {} --store {{shlex.quote(STORE)}} --quiet\"\n\n\n\
+         rule all:\n    input:\n",
         of_python(&rote),
-        of_python(&scene.shelf.root.display().to_string()),
+        of_python(&store),
         scene.pipeline.name,
         command::quoted(&pipeline.display().to_string()),
     );

@@ -48,6 +48,44 @@ fn make_gives_the_content_ids_of_the_runner() {
 }
 
 #[test]
+fn names_may_hold_blanks() {
+    let lab = crate::lab::Lab::new();
+    let bin = "my bin/of mine";
+    fs::create_dir(lab.path("my bin")).unwrap();
+    fs::rename(lab.path("bin"), lab.path(bin)).unwrap();
+    fs::rename(lab.path("text.txt"), lab.path("my text.txt")).unwrap();
+    fs::rename(lab.path("demo.toml"), lab.path("my.toml")).unwrap();
+    let pipeline = crate::lab::PIPELINE.replace("text.txt", "my text.txt");
+    fs::create_dir(lab.path("my pipelines")).unwrap();
+    fs::write(lab.path("my pipelines/demo.toml"), pipeline).unwrap();
+    let export = |engine: &str| {
+        let mut rote = Command::new(lab.path(bin).join("rote"));
+        rote.args(["export", engine, "my pipelines/demo.toml", "--store", "my store"]);
+        let (code, text, stderr) = told(rote.current_dir(lab.folder.path()).output().unwrap());
+        assert_eq!(code, 0, "{stderr}");
+        text
+    };
+    let snakefile = export("snakemake");
+    contains(
+        &snakefile,
+        "RUN = f\"{shlex.quote(ROTE)} run 'my pipelines/demo.toml' --store {shlex.quote(STORE)} ",
+    );
+    let makefile = export("make");
+    contains(&makefile, "\tmkdir -p '$@'\n");
+    fs::write(lab.path("Makefile"), makefile).unwrap();
+    let make =
+        |arguments: &[&str]| Command::new("make").args(arguments).current_dir(lab.folder.path()).output();
+    // Without make, the text above is what can be said.
+    let Ok(output) = make(&["-j2"]) else { return };
+    let (code, stdout, stderr) = told(output);
+    assert_eq!(code, 0, "{stdout}{stderr}");
+    assert!(
+        lab.path("my store/made/demo/report").is_file() && lab.path("my store/view/demo/report").exists()
+    );
+    assert!(make(&["-q"]).unwrap().status.success(), "make has something to do again");
+}
+
+#[test]
 fn a_snakefile_has_a_rule_for_every_node_and_part() {
     let lab = Lab::new();
     let (code, snakefile, stderr) = lab.rote(&["export", "snakemake", "real.toml", "--shards", "4"]);

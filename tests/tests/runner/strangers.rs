@@ -69,6 +69,18 @@ fn no_name_and_no_value_is_run_by_an_engine() {
             );
         }
     }
+    // Nor is the name of a store, which stands in commands too.
+    lab.pipeline("[prepare]\nsequences = \"text.txt\"\n");
+    for store in ["a;b", "it's", "a$(b)", "a`b`", "a(1)", "a>b"] {
+        for engine in engines {
+            let (code, _, stderr) = lab.rote(&["export", engine, "demo.toml", "--store", store]);
+            assert_eq!(
+                (code, stderr.contains(&format!("`{store}`: no file of that name"))),
+                (2, true),
+                "{stderr}"
+            );
+        }
+    }
     lab.pipeline(
         "[prepare]\nsequences = \"text.txt\"\n[score]\nrequests = \"prepare\"\nletter = [\"a\\nb\"]\n",
     );
