@@ -8,6 +8,7 @@ use anyhow::{Context, Result, bail};
 use rote_store::{Attempt, Digest, Key, Manifest, Memory, atomic_write, sync_folder};
 use serde_json::{Value, json};
 
+use crate::names::Name;
 use crate::plan::{Known, Scene, Verdict};
 use crate::shelf::{Found, Shelf, make_folder};
 use crate::trust::find;
@@ -15,6 +16,7 @@ use crate::trust::find;
 /// Takes over what can be, of `goals` and all they need; a line each, and whether all went well.
 pub fn adopt(scene: &Scene, goals: &[usize], memory: &mut Memory) -> Result<(Vec<String>, bool)> {
     let _store = scene.shelf.enter()?;
+    Name::of_pipeline(scene.shelf, scene.pipeline)?.take()?;
     let wanted = scene.wanted(goals);
     let mut known: Vec<Option<Known>> = vec![None; scene.pipeline.nodes.len()];
     let (mut lines, mut all) = (Vec::new(), true);

@@ -13,6 +13,8 @@ use crate::stages::{Parameter, Port, Stage, gives};
 
 /// A pipeline whose every key is known and every file is there.
 pub struct Pipeline {
+    /// As given on the command line.
+    pub file: PathBuf,
     /// Stem of the file.
     pub name: String,
     /// In the order of the file.
@@ -89,7 +91,8 @@ pub fn check(draft: &Draft, stages: &HashMap<String, Stage>, allowed: &[PathBuf]
         }
     };
     if faults.is_empty() {
-        return Ok(Pipeline { name: draft.name.clone(), nodes, order });
+        let (file, name) = (PathBuf::from(&draft.file), draft.name.clone());
+        return Ok(Pipeline { file, name, nodes, order });
     }
     Err(Wrong(faults.into_iter().map(|fault| format!("{}: {fault}", draft.file)).collect()))
 }

@@ -11,6 +11,7 @@ use rote_store::Memory;
 
 use crate::check::{Pipeline, check};
 use crate::failure::{Wrong, exit_code, hint};
+use crate::names::Name;
 use crate::part::Part;
 use crate::pipeline::Draft;
 use crate::plan::{self, Scene, Verdict};
@@ -54,7 +55,8 @@ enum Verb {
     },
     /// Compares two results down to parameters, inputs and the numbers of their summaries
     Diff {
-        /// A folder, PIPELINE/NODE, TAG/NODE, the first digits of a key or content id; or a PIPELINE or TAG whole
+        /// A folder, PIPELINE/NODE, TAG/NODE (`tag:TAG/NODE` where a pipeline has the same name), the first digits of a
+        /// key or content id; or a PIPELINE or TAG whole
         first: String,
         /// The other
         second: String,
@@ -338,7 +340,9 @@ fn write_lock(on: &On, out: Option<PathBuf>) -> Result<()> {
         let place = place.display();
         return Err(Wrong::one(format!("{place}: its name becomes a tag: letters, digits, `-` and `_`")));
     }
+    let name = Name::of_lock(&shelf, &tag, &place)?;
     pins.write(&place, &on.pipeline)?;
+    name.take()?;
     let names = pipeline.nodes.iter().map(|node| node.name.as_str());
     let results: Vec<_> = names.zip(results.iter().map(|known| known.key)).collect();
     shelf.tag(&tag, &results)?;
@@ -442,6 +446,7 @@ pub fn prepare(on: &On, memory: &mut Memory) -> Result<(Pipeline, Stages)> {
     let stages =
         stages::find(names, memory, &on.store.shelf().descriptions()).with_context(|| draft.file.clone())?;
     let pipeline = check(&draft, &stages, &on.allow)?;
+    Name::of_pipeline(&on.store.shelf(), &pipeline)?;
     Ok((pipeline, stages))
 }
 

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Result, bail};
 use rote_store::{Attempt, Digest, Key, Lock, Manifest};
 
+use crate::names;
 use crate::shelf::{Shelf, entries, is_part, remove};
 
 /// Something that can go.
@@ -217,7 +218,7 @@ fn leftovers(
         folders.extend(entries(&shelf.root.join(kind))?);
     }
     let elsewhere = folders.iter().map(|folder| entries(folder)).collect::<Result<Vec<_>>>()?.concat();
-    for path in shelf.beside_results()?.into_iter().chain(elsewhere) {
+    for path in shelf.beside_results()?.into_iter().chain(elsewhere).chain(names::notes(shelf)?) {
         let why = if ending(&path, &["partial", "old"]) || is_part(&path) {
             let is_needed = is_part(&path) && key_of(&path).is_some_and(|key| begun.contains(&key));
             if is_needed || is_held(&path) {

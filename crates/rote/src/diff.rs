@@ -18,7 +18,8 @@ const NAMES: [&str; 6] = ["suite", "role", "seen", "prefix", "metric", "change"]
 /// Lines of numbers that are told; the rest is counted.
 const TOLD: usize = 40;
 
-/// Where the two runs are; each is a folder, `PIPELINE/NODE`, `TAG/NODE`, or the first digits of a key or content id.
+/// Where the two runs are; each is a folder, `PIPELINE/NODE`, `TAG/NODE`, `tag:TAG/NODE`, or the first digits of a key
+/// or content id.
 pub fn diff(shelf: &Shelf, first: &str, second: &str) -> Result<String> {
     let mut text = String::new();
     let pairs = match (whole(shelf, first)?, whole(shelf, second)?) {
@@ -51,7 +52,8 @@ fn whole(shelf: &Shelf, name: &str) -> Result<Option<BTreeMap<String, PathBuf>>>
     if name.contains('/') || name.is_empty() {
         return Ok(None);
     }
-    for kind in ["view", "tag"] {
+    let (kinds, name) = kinds(name);
+    for kind in kinds {
         let links: BTreeMap<_, _> = shelf
             .links(kind)?
             .into_iter()
@@ -65,6 +67,14 @@ fn whole(shelf: &Shelf, name: &str) -> Result<Option<BTreeMap<String, PathBuf>>>
     Ok(None)
 }
 
+/// Where what is called `name` may be linked: a tag can be said to be one, since a pipeline of its name hides it.
+fn kinds(name: &str) -> (&'static [&'static str], &str) {
+    match name.strip_prefix("tag:") {
+        Some(name) => (&["tag"], name),
+        None => (&["view", "tag"], name),
+    }
+}
+
 fn pairs(
     first: &BTreeMap<String, PathBuf>,
     second: &BTreeMap<String, PathBuf>,
@@ -74,10 +84,12 @@ fn pairs(
     first.iter().filter_map(both).collect()
 }
 
-/// The result called `name`: a folder, `PIPELINE/NODE`, `TAG/NODE`, the first digits of a key or content id.
+/// The result called `name`: a folder, `PIPELINE/NODE`, `TAG/NODE`, `tag:TAG/NODE`, the first digits of a key or
+/// content id.
 pub fn find(shelf: &Shelf, name: &str) -> Result<PathBuf> {
     let mut candidates = vec![PathBuf::from(name)];
-    candidates.extend(["view", "tag"].map(|kind| shelf.root.join(kind).join(name)));
+    let (kinds, linked) = kinds(name);
+    candidates.extend(kinds.iter().map(|kind| shelf.root.join(kind).join(linked)));
     if let Some(place) = candidates.into_iter().find(|place| place.join(Manifest::FILE).is_file()) {
         return Ok(place);
     }

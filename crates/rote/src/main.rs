@@ -16,6 +16,7 @@ mod failure;
 mod graph;
 mod interrupt;
 mod limits;
+mod names;
 mod part;
 mod pin;
 mod pipeline;

@@ -11,6 +11,7 @@ use serde::Deserialize;
 
 use crate::check::Node;
 use crate::failure::Wrong;
+use crate::names::Name;
 use crate::plan::{Known, Scene, Verdict, walk};
 use crate::process;
 use crate::progress::Progress;
@@ -234,6 +235,7 @@ pub fn make(
         return Ok(0);
     }
     let _store = scene.shelf.enter()?;
+    Name::of_pipeline(scene.shelf, scene.pipeline)?.take()?;
     scene.shelf.record(&key)?;
     scene.shelf.begin(&scene.pipeline.name, name, key.digest())?;
     clear(scene.shelf, key.digest(), &step)?;

@@ -12,6 +12,7 @@ use anyhow::{Context, Result, bail, ensure};
 use rote_store::{Attempt, Digest, Key, Manifest, Memory, atomic_write, digest_file, sync_folder};
 
 use crate::failure::Wrong;
+use crate::names::Name;
 use crate::plan::{Known, Scene, Verdict};
 use crate::shelf::{Found, Shelf, make_folder, seal_text};
 use crate::trust::is_of;
@@ -81,6 +82,7 @@ pub fn push(scene: &Scene, goals: &[usize], remote: &dyn Remote, memory: &mut Me
 pub fn pull(scene: &Scene, goals: &[usize], remote: &dyn Remote, memory: &mut Memory) -> Result<Moved> {
     remote.is_there()?;
     let _store = scene.shelf.enter()?;
+    Name::of_pipeline(scene.shelf, scene.pipeline)?.take()?;
     travel(scene, goals, memory, |_, verdict| match verdict {
         Verdict::Fresh(_, known) => Ok(Some((known.clone(), None))),
         Verdict::Waits(..) => Ok(None),

@@ -8,6 +8,7 @@
 //! <store>/view/PIPELINE/NODE  link to the artifact of the last run
 //! <store>/begun/PIPELINE/NODE link to where the artifact will be of which parts are made
 //! <store>/tag/NAME/NODE       link to the artifact that a lock file names
+//! <store>/named/view/PIPELINE, <store>/named/tag/NAME  the file that is called so
 //! <store>/log/PIPELINE/NODE.log
 //! <store>/digests, <store>/describe/  what is remembered of files and stages
 //! ```

@@ -9,6 +9,7 @@ use anyhow::Result;
 use rayon::prelude::*;
 use rote_store::{Digest, Manifest, Output, digest_file, digest_path, read_checked};
 
+use crate::names;
 use crate::shelf::{Link, Seal, Shelf, entries, is_part, seal_at};
 use crate::trust::is_made_of;
 
@@ -131,8 +132,10 @@ fn check_inputs(
 /// What the runner itself remembers; it is made again where it is lost.
 fn own_files(shelf: &Shelf) -> Vec<String> {
     let described = entries(&shelf.descriptions()).unwrap_or_default();
+    let named = names::notes(shelf).unwrap_or_default();
     // What a killed run left is told with the rest of that.
-    let own = described.into_iter().filter(|path| path.extension().is_none()).chain([shelf.digests()]);
+    let own =
+        described.into_iter().chain(named).filter(|path| path.extension().is_none()).chain([shelf.digests()]);
     let fault = |path: PathBuf| read_checked(&path).err();
     let told = |error| format!("{error:#}\n  nothing was made of it; the next run writes it again");
     own.filter_map(fault).map(told).collect()

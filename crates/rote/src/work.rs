@@ -19,6 +19,7 @@ use rote_store::{Attempt, Digest, Key, Lock, Memory};
 use crate::estimate::earlier;
 use crate::interrupt::interrupted;
 use crate::limits::Limits;
+use crate::names::Name;
 use crate::part::{self, Step};
 use crate::plan::{Known, Scene, Verdict};
 use crate::process::{self, Event};
@@ -284,7 +285,10 @@ impl<'a> Work<'a> {
         while self.lock.is_none() {
             make_folder(root)?;
             match self.scene.shelf.try_enter()? {
-                Attempt::Held(lock) => self.lock = Some(lock),
+                Attempt::Held(lock) => {
+                    Name::of_pipeline(self.scene.shelf, self.scene.pipeline)?.take()?;
+                    self.lock = Some(lock);
+                }
                 Attempt::Busy(_) if interrupted() => return Ok(false),
                 Attempt::Busy(holder) => {
                     if !std::mem::replace(&mut told, true) {

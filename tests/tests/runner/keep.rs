@@ -207,6 +207,54 @@ fn diff_goes_down_to_the_cause() {
 }
 
 #[test]
+fn a_tag_of_a_pipelines_name_can_be_asked_for() {
+    let lab = Lab::new();
+    assert_eq!(lab.run().0, 0);
+    assert_eq!(lab.rote(&["lock", "demo.toml"]).0, 0);
+    lab.pipeline(&PIPELINE.replace("prefix = 5", "prefix = 3"));
+    assert_eq!(lab.run().0, 0);
+    contains(&lab.rote(&["diff", "tag:demo/prepare", "demo/prepare"]).1, "params.prefix: 5 → 3\n");
+    contains(&lab.rote(&["diff", "tag:demo", "demo"]).1, "prepare:\ncontent: ");
+    assert_eq!(lab.rote(&["diff", "demo", "demo"]).1, "no difference\n");
+    assert_eq!(lab.rote(&["diff", "tag:none/prepare", "demo/prepare"]).0, 2);
+}
+
+#[test]
+fn two_pipelines_of_one_name_do_not_share_a_store() {
+    let lab = Lab::new();
+    for folder in ["a", "b"] {
+        fs::create_dir(lab.path(folder)).unwrap();
+        fs::write(lab.path(folder).join("demo.toml"), PIPELINE).unwrap();
+    }
+    assert_eq!(lab.rote(&["run", "a/demo.toml"]).0, 0);
+    let contents = lab.contents();
+    let here = lab.folder.path().canonicalize().unwrap();
+    let expected = format!(
+        "rote: b/demo.toml: the name in data/store is that of {}, a file of the same stem; rename one of the two or \
+         give another --store\n",
+        here.join("a/demo.toml").display()
+    );
+    for verb in ["run", "plan", "lock", "adopt"] {
+        assert_eq!(lab.rote(&[verb, "b/demo.toml"]), (2, String::new(), expected.clone()), "{verb}");
+    }
+    assert_eq!(lab.contents(), contents);
+    assert_eq!(lab.rote(&["run", "b/demo.toml", "--store", "other"]).0, 0);
+    // By another way to it, it is the same file; moved, it keeps its name, and so does one that takes its place.
+    contains(&lab.rote(&["run", "b/../a/demo.toml"]).2, "nothing to do");
+    assert_eq!(lab.rote(&["lock", "a/demo.toml", "--out", "a/first.lock"]).0, 0);
+    let (code, _, stderr) = lab.rote(&["lock", "a/demo.toml", "--out", "b/first.lock"]);
+    assert_eq!(code, 2, "{stderr}");
+    contains(&stderr, "rote: b/first.lock: the tag in data/store is that of ");
+    assert!(!lab.path("b/first.lock").exists());
+    assert_eq!(lab.rote(&["lock", "a/demo.toml", "--out", "a/first.lock"]).0, 0);
+    assert_eq!(lab.rote(&["collect", "--drop", "first", "--delete"]).0, 0);
+    assert_eq!(lab.rote(&["lock", "a/demo.toml", "--out", "b/first.lock"]).0, 0);
+    fs::remove_file(lab.path("a/demo.toml")).unwrap();
+    contains(&lab.rote(&["run", "b/demo.toml"]).2, "nothing to do");
+    assert_eq!(lab.rote(&["verify"]).0, 0);
+}
+
+#[test]
 fn adopted_results_are_not_made_again_and_say_so() {
     let lab = Lab::new();
     assert_eq!(lab.run().0, 0);
