@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use rote_store::Damaged;
+
 /// What is wrong with a call or a pipeline; one line each.
 #[derive(Debug)]
 pub struct Wrong(pub Vec<String>);
@@ -36,7 +38,7 @@ impl std::error::Error for Refused {}
 /// 2 where the call or the pipeline is wrong, 3 where data do not fit, 1 for everything else.
 pub fn exit_code(error: &anyhow::Error) -> u8 {
     let is_wrong = error.chain().any(|cause| cause.is::<Wrong>());
-    let is_refused = error.chain().any(|cause| cause.is::<Refused>());
+    let is_refused = error.chain().any(|cause| cause.is::<Refused>() || cause.is::<Damaged>());
     if is_wrong {
         2
     } else if is_refused {

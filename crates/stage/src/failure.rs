@@ -1,10 +1,11 @@
 //! From an error to a message and an exit code.
 
 use rote_artifact::Misfit;
+use rote_store::Damaged;
 
 /// 3 where data do not fit what is asked of them, 1 for everything else.
 pub fn exit_code(error: &anyhow::Error) -> u8 {
-    if error.chain().any(|cause| cause.is::<Misfit>()) { 3 } else { 1 }
+    if error.chain().any(|cause| cause.is::<Misfit>() || cause.is::<Damaged>()) { 3 } else { 1 }
 }
 
 /// `stage: outermost: … : cause`, on one line.

@@ -71,6 +71,18 @@ impl<'de> Deserialize<'de> for Digest {
     }
 }
 
+/// An artifact that is not what was written: which file, and what to do.
+#[derive(Debug)]
+pub struct Damaged(String);
+
+impl fmt::Display for Damaged {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for Damaged {}
+
 /// Of a file's bytes.
 pub fn digest_file(path: &Path) -> Result<Digest> {
     let mut hasher = blake3::Hasher::new();
@@ -82,7 +94,7 @@ pub fn digest_file(path: &Path) -> Result<Digest> {
 /// name (hidden files left out, links followed).
 ///
 /// # Errors
-/// Something can't be read; a file of an artifact is not what was written, or no part of it.
+/// Something can't be read; [`Damaged`] where a file of an artifact is not what was written, or no part of it.
 pub fn digest_path(path: &Path) -> Result<Digest> {
     digest_with(path, &mut digest_file)
 }
@@ -112,12 +124,19 @@ pub(crate) fn digest_with(
 /// be an artifact.
 fn as_written(place: &Path, digest_file: &mut dyn FnMut(&Path) -> Result<Digest>) -> Result<Digest> {
     let Manifest { content_id, files, tables, stage, .. } = Manifest::read(place)?;
-    let step = "make it again, or, if it is meant, take artifact.json and run.json out of its folder: that counts by \
-                its files then";
-    let what = |name: &str| format!("{}: not what rote-{} wrote", place.join(name).display(), stage.name);
-    ensure!(Manifest::content_of(&files, &tables) == content_id, "{}; {step}", what(Manifest::FILE));
+    let damaged = |name: &str, step: &str| {
+        Damaged(format!(
+            "{}: not what rote-{} wrote; {step}, or, if it is meant, take artifact.json and run.json out of its folder: \
+             that counts by its files then",
+            place.join(name).display(),
+            stage.name
+        ))
+    };
+    let again = "make it again";
+    let is_its_own = Manifest::content_of(&files, &tables) == content_id;
+    ensure!(is_its_own, damaged(Manifest::FILE, again));
     for file in &files {
-        ensure!(digest_file(&place.join(&file.path))? == file.blake3, "{}; {step}", what(&file.path));
+        ensure!(digest_file(&place.join(&file.path))? == file.blake3, damaged(&file.path, again));
     }
     // A file of a kind that the artifact is made of would be read with the rest.
     let kind = |name: &str| Path::new(name).extension().map(|kind| kind.to_ascii_lowercase());
@@ -127,7 +146,7 @@ fn as_written(place: &Path, digest_file: &mut dyn FnMut(&Path) -> Result<Digest>
     };
     let is_read = |name: &String| files.iter().any(|file| kind(&file.path) == kind(name));
     if let Some(more) = names_below(place)?.iter().find(|name| !is_known(name) && is_read(name)) {
-        bail!("{}; take it elsewhere", what(more));
+        bail!(damaged(more, "take it elsewhere"));
     }
     Ok(content_id)
 }

@@ -18,7 +18,7 @@ mod output;
 mod place;
 
 pub use checked::{read_checked, write_checked};
-pub use digest::{Digest, digest_file, digest_path, files_of};
+pub use digest::{Damaged, Digest, digest_file, digest_path, files_of};
 pub use hub::{HubId, hub_caches, model_place};
 pub use key::{Change, Key, KeyInput};
 pub use lock::{Attempt, Lock, host};

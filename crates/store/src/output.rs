@@ -40,7 +40,8 @@ impl Output {
     /// Begins an artifact at `place`. An artifact that stands there stays until the new one is whole.
     ///
     /// # Errors
-    /// `place` is something else than an artifact, or another process is writing it.
+    /// `place` is something else than an artifact, another process is writing it, or a folder that no writer left is in
+    /// the way.
     pub fn begin(place: &Path) -> Result<Output> {
         let name = place.file_name().with_context(|| format!("{} names no folder", place.display()))?;
         // Said as `out/` or `out/.` it is `out`: what is put beside it must not land in it.

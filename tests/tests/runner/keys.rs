@@ -168,7 +168,7 @@ fn an_artifact_that_was_edited_is_refused_by_name() {
     let refused = |file: &str, step: &str| {
         for words in [&["run", "demo.toml"][..], &["plan", "demo.toml"], &by_hand] {
             let (code, _, stderr) = lab.rote(words);
-            assert_eq!(code, 1, "{file}: {stderr}");
+            assert_eq!(code, 3, "{file}: {stderr}");
             contains(&stderr, &format!("lines/{file}: not what rote-prepare wrote; {step}"));
         }
     };
