@@ -1,6 +1,7 @@
 //! Whose a name of the store is. Links are called after the stem of a pipeline's file and tags after that of a lock
 //! file, and two files may have one stem: `<store>/named/view/study` holds the path of the pipeline whose links
-//! `view/study/` are, `<store>/named/tag/study` that of the lock file.
+//! `view/study/` are, `<store>/named/tag/study` that of the lock file. Copies of one pipeline, as in two checkouts, share
+//! a name: their links are alike.
 
 use std::path::{Path, PathBuf};
 
@@ -40,8 +41,8 @@ impl Name {
         let is_used = !entries(&shelf.root.join(kind).join(name))?.is_empty();
         let name = Name { note: folder(shelf).join(kind).join(name), path: real(path)? };
         match name.holder().filter(|other| is_used && other.is_file()) {
-            Some(other) if real(&other)? != name.path => Err(Wrong::one(format!(
-                "{}: {} in {} is that of {}, a file of the same stem; rename one of the two or give another --store",
+            Some(other) if real(&other)? != name.path && !is_copy(&other, path) => Err(Wrong::one(format!(
+                "{}: {} in {} is that of {}, another file of the same stem; rename one of the two or give another --store",
                 path.display(),
                 if kind == "tag" { "the tag" } else { "the name" },
                 shelf.root.display(),
@@ -65,6 +66,12 @@ impl Name {
         make_folder(self.note.parent().unwrap_or(&self.note))?;
         write_checked(&self.note, format!("{}\n", self.path.display()).as_bytes())
     }
+}
+
+/// Whether both files are there and alike.
+fn is_copy(one: &Path, other: &Path) -> bool {
+    let read = |path: &Path| std::fs::read(path).ok();
+    read(one).is_some_and(|bytes| Some(bytes) == read(other))
 }
 
 /// A path without links on the way; the file need not be there.
