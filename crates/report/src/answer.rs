@@ -1,9 +1,14 @@
 //! What the numbers say, in plain sentences: which blocks cost recall, which spare generality, early or late.
 //! Nothing is assumed; each sentence carries its intervals and is left out where its numbers are.
 
+use rote_artifact::tables::Summary;
+
 use crate::change::{Change, Sort};
+use crate::interval::Interval;
+use crate::items::average;
 use crate::number::{count, listing, percent, whole_percent};
-use crate::study::{Loss, Model, mean, wilson};
+use crate::recited::Count;
+use crate::study::{Loss, Model};
 
 /// A loss of recall from which a bypass is said to cost recall heavily.
 pub const HEAVY: f64 = 0.5;
@@ -13,9 +18,18 @@ pub const SPARED: f64 = 0.1;
 /// A mean loss of recall from which a half of the blocks is said to be needed as it is.
 const NEARLY_ALL: f64 = 0.9;
 
+/// A share with its interval.
+fn share_text(value: f64, interval: Interval) -> String {
+    format!("{} ({})", percent(value), interval.text(percent).unwrap_or("no interval".into()))
+}
+
 /// A loss with its interval.
 pub fn loss_text(loss: Loss) -> String {
-    format!("{} ({} to {})", percent(loss.value), percent(loss.low), percent(loss.high))
+    share_text(loss.value, loss.interval)
+}
+
+fn row_text(row: &Summary) -> String {
+    share_text(row.value, Interval::new(row.ci_low, row.ci_high))
 }
 
 /// The answer for one model.
@@ -30,35 +44,32 @@ pub fn sentences(model: &Model) -> Vec<String> {
 }
 
 fn unchanged(model: &Model) -> Option<String> {
-    let (asked, exact) =
-        model.recited.values().fold((0, 0), |sum, (asked, exact)| (sum.0 + asked, sum.1 + exact));
-    let mut text = String::new();
-    if asked > 0 {
-        let (low, high) = wilson(exact, asked);
-        let share = percent(exact as f64 / asked as f64);
-        text = format!(
-            "Unchanged, the model recites {} of {} sequences word for word ({share}, {} to {}).",
-            count(exact),
-            count(asked),
-            percent(low),
-            percent(high)
-        );
-        let most = model.recited.iter().filter_map(|(seen, counts)| Some(((*seen)?, counts))).next_back();
-        if let Some((seen, (asked, exact))) = most.filter(|(seen, _)| *seen > 0) {
-            text += &format!(" Of those it was shown {seen} times it recites {exact} of {asked}");
-            if let Some((asked, exact)) = model.recited.get(&Some(0)) {
-                text += &format!("; of those never shown, {exact} of {asked}");
-            }
-            text.push('.');
-        }
-    } else if let Some(row) = model.recall("none") {
-        text = format!(
+    let Some(whole) = model.recited.whole() else {
+        let row = model.recall("none")?;
+        return Some(format!(
             "Unchanged, the model recites {} of the {} sequences studied word for word.",
-            percent(row.value),
+            row_text(row),
             count(u64::from(row.n))
-        );
+        ));
+    };
+    let given = model.recited.prefix().map(|prefix| format!(" after {prefix} tokens, the longest prefix"));
+    let mut text = format!(
+        "Unchanged, the model recites {} of {} sequences word for word{}: {}.",
+        count(whole.exact),
+        count(whole.asked),
+        given.unwrap_or_default(),
+        share_text(whole.share(), whole.interval())
+    );
+    let one = |of: Count| format!("{} of {}, {}", of.exact, of.asked, share_text(of.share(), of.interval()));
+    let most = model.recited.counts().filter_map(|(seen, count)| Some((seen?, count))).next_back();
+    if let Some((seen, most)) = most.filter(|(seen, _)| *seen > 0) {
+        text += &format!(" Of those it was shown {seen} times it recites {}", one(most));
+        if let Some(never) = model.recited.of(0) {
+            text += &format!("; of those never shown, {}", one(never));
+        }
+        text.push('.');
     }
-    (!text.is_empty()).then_some(text)
+    Some(text)
 }
 
 fn block_losses(model: &Model) -> Vec<(u32, &Change, Loss)> {
@@ -80,7 +91,8 @@ fn blocks_text(blocks: &[u32]) -> String {
 fn costliest(model: &Model) -> Option<String> {
     let losses = block_losses(model);
     let (_, change, loss) = losses.first()?;
-    let certain: Vec<u32> = losses.iter().filter(|(_, _, loss)| loss.low > 0.0).map(|loss| loss.0).collect();
+    let certain: Vec<u32> =
+        losses.iter().filter(|(_, _, loss)| loss.interval.is_above(0.0)).map(|loss| loss.0).collect();
     let most: Vec<u32> =
         losses.iter().filter(|other| other.2.value == loss.value).map(|loss| loss.0).collect();
     let mut text = format!(
@@ -90,8 +102,8 @@ fn costliest(model: &Model) -> Option<String> {
         if most.len() == 1 { "s" } else { "" },
         loss_text(*loss)
     );
-    if let Some(pair) = model.pair(&change.text, "memorization", model.role()?, "exact_match") {
-        text += &format!("; {} of {} sequences are no longer recited", pair.fell, pair.n);
+    if let Some((fallen, all)) = model.fallen(change) {
+        text += &format!("; {fallen} of {all} sequences are no longer recited");
     }
     text += match certain.len() {
         0 => ". For no block is the loss beyond its interval",
@@ -140,12 +152,12 @@ fn selective(model: &Model) -> Option<String> {
         let open: Vec<u32> = spared
             .iter()
             .copied()
-            .filter(|block| general(*block).is_some_and(|loss| loss.high > SPARED))
+            .filter(|block| general(*block).is_some_and(|loss| !loss.interval.is_below(SPARED)))
             .collect();
         let doubt = match open.len() {
             0 => String::new(),
             _ => format!(
-                " For {} the interval reaches beyond {}, so that is not settled.",
+                " For {} the interval is not known to end below {}, so that is not settled.",
                 blocks_text(&open),
                 whole_percent(SPARED)
             ),
@@ -165,20 +177,12 @@ fn selective(model: &Model) -> Option<String> {
 fn halves(model: &Model) -> Option<String> {
     let n_blocks = model.n_blocks();
     let half = n_blocks / 2;
-    let losses = block_losses(model);
-    let of = |early: bool, general: bool| {
-        let picked: Option<Vec<Loss>> = losses
-            .iter()
-            .filter(|(block, _, _)| (*block < half) == early)
-            .map(
-                |(_, change, recall)| {
-                    if general { model.general_loss(&change.text, None) } else { Some(*recall) }
-                },
-            )
-            .collect();
-        mean(&picked?)
+    let of = |early: bool| -> Vec<&Change> {
+        let scored = model.blocks().filter(|(_, change)| model.recall_loss(&change.text).is_some());
+        scored.filter(|(block, _)| (*block < half) == early).map(|(_, change)| change).collect()
     };
-    let (early, late) = (of(true, false)?, of(false, false)?);
+    let (first, second) = (of(true), of(false));
+    let (early, late) = (model.mean_recall_loss(&first)?, model.mean_recall_loss(&second)?);
     let names = |first: u32, last: u32| {
         if first == last { format!("block {first}") } else { format!("blocks {first}–{last}") }
     };
@@ -189,16 +193,22 @@ fn halves(model: &Model) -> Option<String> {
         names(half, n_blocks - 1),
         loss_text(late)
     );
-    text += if early.value.min(late.value) >= NEARLY_ALL {
-        ": recall hangs on both"
-    } else if early.low > late.high {
-        ": recall hangs more on early blocks"
-    } else if late.low > early.high {
-        ": recall hangs more on late blocks"
-    } else {
-        ": the halves cannot be told apart"
+    let gap = model.recall_gap(&first, &second);
+    if let Some((gap, interval)) = gap {
+        text += &format!("; the first less the second: {}", share_text(gap, interval));
+    }
+    text += match gap {
+        _ if early.value.min(late.value) >= NEARLY_ALL => ": recall hangs on both",
+        Some((_, gap)) if gap.is_above(0.0) => ": recall hangs more on early blocks",
+        Some((_, gap)) if gap.is_below(0.0) => ": recall hangs more on late blocks",
+        Some(_) => ": the halves cannot be told apart",
+        None => ": without scores sequence by sequence that tells nothing of which half matters more",
     };
-    if let (Some(first), Some(second)) = (of(true, true), of(false, true)) {
+    let general = |changes: &[&Change]| {
+        let losses = changes.iter().map(|change| model.general_loss(&change.text, None));
+        average(&losses.collect::<Option<Vec<_>>>()?)
+    };
+    if let (Some(first), Some(second)) = (general(&first), general(&second)) {
         text += &format!(
             ". On the benchmarks the first half costs {}, the second {}",
             loss_text(first),
@@ -218,10 +228,10 @@ fn best(model: &Model) -> Option<String> {
         loss_text(recall),
         loss_text(general)
     );
-    text += if recall.low > general.high {
-        ". The two intervals do not meet"
-    } else {
-        ". The two intervals meet, so this could be chance"
+    text += match (recall.interval.low, general.interval.high) {
+        (Some(low), Some(high)) if low > high => ". The two intervals do not meet",
+        (Some(_), Some(_)) => ". The two intervals meet, so this could be chance",
+        _ => ". Not both intervals are known, so this could be chance",
     };
     let tried = model.trade_off().iter().filter(|point| point.0.is_bypass()).count();
     text += &format!("; it is the best of {tried} tried, and no correction is made for that choice.");
@@ -233,28 +243,25 @@ fn controls(model: &Model) -> Option<String> {
     if let Some((role, seen, name)) = model.control()
         && let Some(row) = model.row("none", "memorization", role, seen, "exact_match")
     {
-        let hits = (row.value * f64::from(row.n)).round() as u64;
-        let highest = model
-            .blocks()
-            .filter_map(|(_, change)| model.row(&change.text, "memorization", role, seen, "exact_match"))
-            .map(|row| row.value)
-            .fold(f64::NEG_INFINITY, f64::max);
+        let under =
+            |(_, change): (u32, &Change)| model.row(&change.text, "memorization", role, seen, "exact_match");
+        let highest = model.blocks().filter_map(under).max_by(|a, b| a.value.total_cmp(&b.value));
         let kind = if name == "never seen" { "sequences never seen" } else { name };
-        let mut part = format!("of {} {kind} the unchanged model recites {hits}", row.n);
-        if highest.is_finite() {
-            part += &format!(", and with any one block bypassed at most {}", percent(highest));
+        let mut part = format!("of {} {kind} the unchanged model recites {}", row.n, row_text(row));
+        if let Some(highest) = highest {
+            part += &format!(", and with any one block bypassed at most {}", row_text(highest));
         }
         parts.push(part);
     }
-    let both: Vec<(Loss, Loss)> = model
+    let both: Vec<(&Change, &Change)> = model
         .zeros()
         .filter_map(|(block, zero)| {
             let bypass = model.changes.iter().find(|change| change.sort == Sort::Block(block))?;
-            Some((model.recall_loss(&zero.text)?, model.recall_loss(&bypass.text)?))
+            model.recall_loss(&zero.text).and(model.recall_loss(&bypass.text)).map(|_| (zero, bypass))
         })
         .collect();
     let (zeros, bypasses): (Vec<_>, Vec<_>) = both.into_iter().unzip();
-    if let (Some(zero), Some(bypass)) = (mean(&zeros), mean(&bypasses)) {
+    if let (Some(zero), Some(bypass)) = (model.mean_recall_loss(&zeros), model.mean_recall_loss(&bypasses)) {
         parts.push(format!(
             "setting attention's output to zero at the same {} blocks costs {} of recall on average, the bypass {}",
             zeros.len(),

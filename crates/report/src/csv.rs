@@ -3,6 +3,7 @@
 use std::fmt::Write;
 
 use crate::figure::{Figure, Panel};
+use crate::interval::Interval;
 
 impl Figure {
     /// Every number, in the order drawn.
@@ -19,10 +20,9 @@ impl Figure {
         for panel in &self.panels {
             for series in &panel.series {
                 for point in series.numbers() {
-                    let interval = |interval: Option<(f64, f64)>| match interval {
-                        Some((low, high)) => format!("{low},{high}"),
-                        None => ",".to_string(),
-                    };
+                    let end = |end: Option<f64>| end.map(|end| end.to_string()).unwrap_or_default();
+                    let interval =
+                        |interval: Interval| format!("{},{}", end(interval.low), end(interval.high));
                     let _ = write!(
                         csv,
                         "{},{},{},{},{},{},{},{}",

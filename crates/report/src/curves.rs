@@ -4,6 +4,7 @@ use crate::change::{Change, Sort};
 use crate::figure::Panel;
 use crate::figure::{Axis, Draw, Figure, Label, Point, Series};
 use crate::figures::{from_loss, from_row, loss_axis, panel, share_axis};
+use crate::number::listing;
 use crate::scale::Spread;
 use crate::study::{Loss, Model, Study, wilson};
 
@@ -20,7 +21,7 @@ pub fn trade_off(study: &Study) -> Figure {
                 })
                 .map(|(change, recall, general)| Point {
                     x: general.value,
-                    x_interval: Some((general.low, general.high)),
+                    x_interval: general.interval,
                     // Controls are told by their mark; their names would crowd out those of the bypasses.
                     label: change.is_bypass().then(|| match best.as_ref() == Some(&change.text) {
                         true => Label::Sure(format!("best: {}", change.label)),
@@ -83,7 +84,7 @@ fn frontier(model: &Model, points: &[(&Change, Loss, Loss)]) -> Option<Series> {
     });
     let points = bypasses.iter().map(|(change, recall, general)| Point {
         x: general.value,
-        x_interval: Some((general.low, general.high)),
+        x_interval: general.interval,
         sources: model.named(recall.origin | general.origin),
         ..from_loss(model, 0.0, change, *recall)
     });
@@ -169,72 +170,87 @@ fn style(place: usize, change: &Change) -> usize {
 
 /// Recall against the times a text was shown in training.
 pub fn times_seen(study: &Study) -> Figure {
+    let mut longest = Vec::new();
     let panels = study.models.iter().filter_map(|model| {
         let counts = model.seen_counts();
         let role = model.role()?;
         if counts.len() < 2 {
             return None;
         }
+        let prefix = seen_prefix(model, role);
         let changed = telling(model);
         let none = model.changes.first();
         let series = none.into_iter().chain(changed).enumerate().map(|(style, change)| {
             let points: Vec<_> =
-                counts.iter().filter_map(|&seen| seen_point(model, role, change, seen)).collect();
+                counts.iter().filter_map(|&seen| seen_point(model, role, prefix, change, seen)).collect();
             let name = if change.sort == Sort::None { "unchanged".to_string() } else { change.phrase() };
             let style = self::style(style, change);
             (!points.is_empty()).then_some(Series { name, style, draw: Draw::Line, rule: None, points })
         });
         let x =
             Axis { label: "times shown in training".into(), spread: Spread::Doublings, ..Axis::default() };
-        panel(&model.label, x, share_axis("share of all records recited exactly"), series.collect())
+        let of = if model.recited.whole().is_some() || role == "candidate" { "all" } else { "memorized" };
+        let y = share_axis(&format!("share of {of} records recited exactly"));
+        let panel = panel(&model.label, x, y, series.collect())?;
+        longest.extend(prefix.map(|prefix| format!("{prefix} tokens ({})", model.label)));
+        Some(panel)
     });
+    let panels: Vec<Panel> = panels.collect();
+    let mut caption = "Exact match by the number of times a record was shown in training: the unchanged model, and the \
+                       bypasses with the best trade-off, with the most and with the least recall lost, and as \
+                       controls attention's output set to zero instead and heads drawn by lot. A record that \
+                       rote-extract did not pick out as memorized was not tested under a bypass and counts as not \
+                       recited there. Bars are 95 % intervals."
+        .to_string();
+    if !longest.is_empty() {
+        caption += &format!(
+            " Of several prefixes of a record only the longest counts, which decides whether it is memorized: {}.",
+            listing(&longest)
+        );
+    }
     Figure {
         name: "times-seen",
         title: "Recall against how often a text was seen in training".into(),
-        caption: "Exact match by the number of times a record was shown in training: the unchanged model, and \
-                  the bypasses with the best trade-off, with the most and with the least recall lost, and as controls \
-                  attention's output set to zero instead and heads drawn by lot. Where only \
-                  recited records were tested under a bypass, those the unchanged model does not recite count as \
-                  not recited. Bars are 95 % intervals."
-            .into(),
+        caption,
         columns: ("times_seen", "share"),
         from: &["scores", "extractions"],
-        panels: panels.collect(),
+        panels,
     }
 }
 
-/// Recall among all records seen so often.
-fn seen_point(model: &Model, role: &str, change: &Change, seen: u32) -> Option<Point> {
+/// Tokens given where records were asked after several prefixes: the most.
+fn seen_prefix(model: &Model, role: &str) -> Option<u32> {
+    let scored = || model.prefixes_of(role).into_iter().next_back();
+    if role == "candidate" { scored() } else { model.recited.prefix().or_else(scored) }
+}
+
+/// Recall among all records seen so often, after `prefix` tokens where there are several prefixes.
+fn seen_point(model: &Model, role: &str, prefix: Option<u32>, change: &Change, seen: u32) -> Option<Point> {
     let x = f64::from(seen);
-    let row = model.row(&change.text, "memorization", role, Some(seen), "exact_match");
-    let Some(&(asked, exact)) = model.recited.get(&Some(seen)) else {
+    let whole = || model.row(&change.text, "memorization", role, Some(seen), "exact_match");
+    let row = match prefix {
+        Some(prefix) => model.recall_at_prefix(&change.text, role, Some(seen), prefix),
+        None => whole(),
+    };
+    // Candidates were all scored; else only those that were picked out are, so that their share is not that of all.
+    let Some(count) = model.recited.of(seen).filter(|_| role != "candidate") else {
         return Some(from_row(model, x, change, row?));
     };
-    let share = exact as f64 / asked as f64;
-    let whole = Point {
+    let asked = model.origin_of("extractions");
+    let (hits, origin) = if change.sort == Sort::None || (count.exact, count.picked) == (0, 0) {
+        (count.exact, asked)
+    } else {
+        // Of the picked records all, and no others.
+        let row = [row, whole()].into_iter().flatten().find(|row| u64::from(row.n) == count.picked)?;
+        ((row.value * f64::from(row.n)).round() as u64, asked | model.origin(row))
+    };
+    Some(Point {
         x,
-        y: share,
-        y_interval: Some(wilson(exact, asked)),
-        n: Some(asked),
+        y: hits as f64 / count.asked as f64,
+        y_interval: wilson(hits, count.asked).into(),
+        n: Some(count.asked),
         of: change.text.clone(),
-        sources: model.named(model.origin_of("extractions")),
+        sources: model.named(origin),
         ..Point::default()
-    };
-    if change.sort == Sort::None {
-        return Some(whole);
-    }
-    if role == "candidate" {
-        return Some(from_row(model, x, change, row?));
-    }
-    // The group holds recited records only: its share is one of those, not of all.
-    match row {
-        Some(row) => Some(Point {
-            y: share * row.value,
-            y_interval: row.ci_low.zip(row.ci_high).map(|(low, high)| (share * low, share * high)),
-            sources: model.named(model.origin(row) | model.origin_of("extractions")),
-            ..whole
-        }),
-        None if exact == 0 => Some(whole),
-        None => None,
-    }
+    })
 }

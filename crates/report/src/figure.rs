@@ -2,6 +2,7 @@
 
 use std::fmt::Write;
 
+use crate::interval::Interval;
 use crate::place;
 use crate::scale::{Scale, Spread};
 use crate::svg::{Anchor, Svg, escape, width};
@@ -34,10 +35,10 @@ pub struct Point {
     pub x: f64,
     /// Up.
     pub y: f64,
-    /// Ends of the 95 % interval of `y`.
-    pub y_interval: Option<(f64, f64)>,
-    /// Ends of the 95 % interval of `x`.
-    pub x_interval: Option<(f64, f64)>,
+    /// The 95 % interval of `y`, or what the caption says instead.
+    pub y_interval: Interval,
+    /// That of `x`.
+    pub x_interval: Interval,
     /// Items behind it.
     pub n: Option<u64>,
     /// The intervention, or what else the point is of.
@@ -46,8 +47,8 @@ pub struct Point {
     pub label: Option<Label>,
     /// A third number, for cells.
     pub z: Option<f64>,
-    /// Ends of the 95 % interval of `z`.
-    pub z_interval: Option<(f64, f64)>,
+    /// That of `z`.
+    pub z_interval: Interval,
     /// What else is to be said of it, in the CSV and when pointed at.
     pub note: String,
     /// First digits of the artifacts it is from.
@@ -301,11 +302,11 @@ impl Panel {
         let (left, bottom) = (LEFT, HEIGHT - BOTTOM);
         let first = if self.x.aside.is_some() { left + ASIDE } else { left };
         let xs = self.points().filter(|point| !point.aside).flat_map(|point| {
-            let (low, high) = point.x_interval.unwrap_or((point.x, point.x));
+            let (low, high) = point.x_interval.ends().unwrap_or((point.x, point.x));
             [point.x, low, high]
         });
         let ys = self.series.iter().flat_map(Series::numbers).flat_map(|point| {
-            let (low, high) = point.y_interval.unwrap_or((point.y, point.y));
+            let (low, high) = point.y_interval.ends().unwrap_or((point.y, point.y));
             [point.y, low, high]
         });
         let labelled = self.points().any(|point| point.label.is_some());
@@ -336,7 +337,7 @@ impl Panel {
         for series in &self.series {
             if let Some(rule) = &series.rule {
                 let ends = ((left, y.at(rule.y)), (right, y.at(rule.y)));
-                if let Some((low, high)) = rule.y_interval {
+                if let Some((low, high)) = rule.y_interval.ends() {
                     let (above, below) = (y.at(high), y.at(low));
                     let class = format!("band s{}", series.style);
                     svg.rect(&class, (left, above), (right - left, below - above), "", "");
@@ -362,13 +363,19 @@ impl Panel {
             (x.at(point.x) + apart, y.at(point.y))
         };
         let mut bars = Vec::new();
-        for (index, series) in self.series.iter().enumerate().rev() {
+        let marked = || {
+            let series = self.series.iter().enumerate().rev();
+            series.filter(|(_, series)| matches!(series.draw, Draw::Line | Draw::Marks))
+        };
+        for (index, series) in marked() {
             let class = format!("bar s{}", series.style);
             for point in &series.points {
                 let place = at(index, point);
-                let upright =
-                    point.y_interval.map(|(low, high)| ((place.0, y.at(high)), (place.0, y.at(low))));
-                let level = point.x_interval.map(|(low, high)| ((x.at(low), place.1), (x.at(high), place.1)));
+                // An end that is not known lies at the edge of the plot.
+                let upright = point.y_interval.ends();
+                let upright = upright.map(|(low, high)| ((place.0, y.at(high)), (place.0, y.at(low))));
+                let level = point.x_interval.ends();
+                let level = level.map(|(low, high)| ((x.at(low), place.1), (x.at(high), place.1)));
                 for (from, to) in [upright, level].into_iter().flatten() {
                     svg.line(&class, from, to);
                     bars.push((from.0, from.1, to.0, to.1));
@@ -382,8 +389,7 @@ impl Panel {
         let mut marks = Vec::new();
         tiles::columns(self, &x, &y, &mut svg);
         tiles::cells(self, &x, &y, &mut svg);
-        let marked = self.series.iter().enumerate().rev();
-        for (index, series) in marked.filter(|(_, series)| matches!(series.draw, Draw::Line | Draw::Marks)) {
+        for (index, series) in marked() {
             for point in &series.points {
                 let place = at(index, point);
                 svg.mark(series.style, place, &point.data(), &self.hint(series, point));
@@ -426,8 +432,8 @@ impl Panel {
             if axis.percent { crate::number::percent(value) } else { crate::number::plain(value) }
         };
         let mut text = format!("{} · {}: {}", point.of, series.name, write(&self.y, point.y));
-        if let Some((low, high)) = point.y_interval {
-            let _ = write!(text, " ({} to {})", write(&self.y, low), write(&self.y, high));
+        if let Some(interval) = point.y_interval.text(|end| write(&self.y, end)) {
+            let _ = write!(text, " ({interval})");
         }
         if let Some(n) = point.n {
             let _ = write!(text, ", n {n}");

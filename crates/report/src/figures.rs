@@ -4,6 +4,7 @@ use rote_artifact::tables::Summary;
 
 use crate::change::Change;
 use crate::figure::{Axis, Draw, Figure, Panel, Point, Series};
+use crate::interval::Interval;
 use crate::scale::Spread;
 use crate::study::{Loss, Model, Study};
 use crate::suite::{Class, falls_with_skill, metric_title};
@@ -47,7 +48,7 @@ pub(crate) fn from_row(model: &Model, x: f64, change: &Change, row: &Summary) ->
     Point {
         x,
         y: row.value,
-        y_interval: row.ci_low.zip(row.ci_high),
+        y_interval: Interval::new(row.ci_low, row.ci_high),
         n: Some(u64::from(row.n)),
         of: change.text.clone(),
         sources: model.named(model.origin(row)),
@@ -59,7 +60,7 @@ pub(crate) fn from_loss(model: &Model, x: f64, change: &Change, loss: Loss) -> P
     Point {
         x,
         y: loss.value,
-        y_interval: Some((loss.low, loss.high)),
+        y_interval: loss.interval,
         n: Some(u64::from(loss.n)),
         of: change.text.clone(),
         sources: model.named(loss.origin),
@@ -130,6 +131,16 @@ const HOLLOW: &str = " Control, hollow squares: the memorized ones when the bloc
 /// What the captions say of the controls beside the axis.
 const LOTS: &str = " Control, before the axis, \u{201c}random\u{201d}: as many heads as a block has, drawn by lot from all \
                     blocks, are bypassed instead.";
+
+/// A panel whose numbers are all from the bounds given.
+pub(crate) fn from_bounds(model: &Model, panel: Option<Panel>) -> Option<Panel> {
+    let mut panel = panel?;
+    let sources = model.named(model.origin_of("bounds"));
+    for point in panel.series.iter_mut().flat_map(|series| &mut series.points) {
+        point.sources.clone_from(&sources);
+    }
+    Some(panel)
+}
 
 pub(crate) fn panel(title: &str, x: Axis, y: Axis, series: Vec<Option<Series>>) -> Option<Panel> {
     let series: Vec<_> = series.into_iter().flatten().collect();
@@ -255,7 +266,8 @@ fn short(metric: &str) -> &str {
 }
 
 pub(crate) fn loss_axis(label: &str, losses: impl Iterator<Item = Loss>) -> Axis {
-    let low = losses.map(|loss| loss.low).filter(|low| low.is_finite()).fold(0.0, f64::min).max(-1.0);
+    let ends = losses.map(|loss| loss.interval.low.unwrap_or(loss.value));
+    let low = ends.filter(|low| low.is_finite()).fold(0.0, f64::min).max(-1.0);
     Axis {
         label: label.into(),
         spread: Spread::Linear,

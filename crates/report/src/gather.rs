@@ -6,10 +6,11 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 use rote_artifact::tables::{Bound, Extraction, Reach, Score, Summary, Tightness};
 use rote_artifact::{Misfit, read};
-use rote_store::{Manifest, Subject};
+use rote_store::{Digest, Manifest, Subject};
 
 use crate::change::{Change, Sort};
 use crate::frames;
+use crate::items::Items;
 use crate::number;
 use crate::reach;
 use crate::study::{Model, Source, Study, bit, key};
@@ -33,9 +34,7 @@ pub fn gather(
     for (path, manifest) in by_content(extractions)? {
         let model = take("extractions", path, &manifest, &mut models)?;
         for row in read::<Extraction>(path).with_context(|| format!("--extractions {}", path.display()))? {
-            let (asked, exact) = model.recited.entry(row.seen).or_default();
-            *asked += 1;
-            *exact += u64::from(row.exact_match);
+            model.recited.add(&row);
         }
     }
     let mut bound_rows: BTreeMap<Option<Subject>, (Vec<Bound>, Vec<Reach>)> = BTreeMap::new();
@@ -127,12 +126,12 @@ fn add_scores(model: &mut Model, path: &Path) -> Result<()> {
             .into());
         }
     }
-    // The items themselves allow pairing; a summary alone is enough for everything else.
+    // The items themselves say how far means over interventions may be off; sums are enough for everything else.
     if path.join("score").is_dir() {
-        for pair in frames::paired(&read::<Score>(path)?)? {
-            let key = (pair.change.clone(), pair.suite.clone(), pair.role.clone(), pair.metric.clone());
-            model.pairs.insert(key, pair);
-        }
+        let inputs = &model.sources.last().expect("the artifact was taken").inputs;
+        let asked: Vec<Digest> =
+            inputs.get("requests").into_iter().flatten().map(|input| input.content_id).collect();
+        Items::add(&mut model.items, &asked, &read::<Score>(path)?);
     }
     Ok(())
 }

@@ -64,11 +64,14 @@ fn map(
             x,
             y,
             z: Some(loss.value),
-            z_interval: Some((loss.low, loss.high)),
+            z_interval: loss.interval,
             n: Some(u64::from(loss.n)),
             of: change.text.clone(),
             sources: model.named(loss.origin),
-            note: format!("{lot}95 % interval {} to {}", percent(loss.low), percent(loss.high)),
+            note: match loss.interval.text(percent) {
+                Some(interval) => format!("{lot}95 % interval {interval}"),
+                None => format!("{lot}no interval"),
+            },
             ..Point::default()
         });
     }

@@ -19,6 +19,8 @@ mod frames;
 mod gather;
 mod harness;
 mod heads;
+mod interval;
+mod items;
 mod membership;
 mod missing;
 mod motion;
@@ -26,6 +28,7 @@ mod number;
 mod page;
 mod place;
 mod reach;
+mod recited;
 mod scale;
 mod sources;
 mod study;
@@ -145,8 +148,15 @@ fn memorization(model: &Model, change: &str) -> Value {
 fn model_summary(model: &Model) -> Value {
     let recited: Vec<Value> = model
         .recited
-        .iter()
-        .map(|(seen, (asked, exact))| json!({ "seen": seen, "asked": asked, "exact": exact }))
+        .counts()
+        .map(|(seen, count)| {
+            let interval = count.interval();
+            json!({
+                "seen": seen, "prefix": model.recited.prefix(), "asked": count.asked, "exact": count.exact,
+                "ci_low": interval.low, "ci_high": interval.high,
+                "source": model.named(model.origin_of("extractions")),
+            })
+        })
         .collect();
     let rows: Vec<Value> = model
         .changes

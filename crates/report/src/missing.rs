@@ -63,7 +63,7 @@ pub fn sentences(study: &Study) -> Vec<String> {
             }
             benchmarks(model, &mut say);
         }
-        if model.recited.is_empty() {
+        if model.recited.whole().is_none() {
             say("how many of all sequences asked are recited (no extraction given)".into());
         }
         if model.bounds.is_empty() {
@@ -71,8 +71,11 @@ pub fn sentences(study: &Study) -> Vec<String> {
         }
     }
     missing.push(
-        "For all: intervals of mean losses treat benchmarks as independent, and those of single blocks are not \
-         widened for the number of blocks compared; the levels p in the table of results are corrected for it (Holm)."
+        "For all: the interval of a mean loss over benchmarks treats these as independent, as their documents \
+         differ. A mean over blocks does not, as all blocks are measured on the same items: its interval on recall \
+         is taken over the sequences where scores were given sequence by sequence; where they were not, and on the \
+         benchmarks, it is as wide as the blocks' own on average. Intervals of single blocks are not widened for \
+         the number of blocks compared; the levels p in the table of results are corrected for it (Holm)."
             .into(),
     );
     missing

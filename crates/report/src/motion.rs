@@ -2,9 +2,9 @@
 //! leaves: the `reach` table, drawn.
 
 use crate::change::Change;
-use crate::depth::log_axis;
+use crate::depth::{log_axis, middle_text};
 use crate::figure::{Axis, Draw, Figure, Panel, Point, Series};
-use crate::figures::{block_axis, over_blocks, panel};
+use crate::figures::{block_axis, from_bounds, over_blocks, panel};
 use crate::frames::Spread;
 use crate::number::{percent, plain};
 use crate::reach::{Middle, Reached, Share};
@@ -12,18 +12,20 @@ use crate::study::{Model, Study};
 
 type Pick = fn(&Reached) -> Option<Middle>;
 
-fn curve(model: &Model, name: &str, style: usize, pick: Pick) -> Option<Series> {
+/// A median over positions, block by block.
+pub fn curve(model: &Model, name: &str, style: usize, pick: Pick) -> Option<Series> {
     over_blocks(name, style, None, model.blocks(), |x, change| {
         let middle = pick(model.reached.get(&change.text)?)?;
         Some(from_middle(x, middle, change))
     })
 }
 
-fn from_middle(x: f64, middle: Middle, change: &Change) -> Point {
+/// A median with its quartiles.
+pub fn from_middle(x: f64, middle: Middle, change: &Change) -> Point {
     Point {
         x,
         y: middle.median,
-        y_interval: Some((middle.low, middle.high)),
+        y_interval: (middle.low, middle.high).into(),
         n: Some(middle.n),
         of: change.text.clone(),
         ..Point::default()
@@ -38,7 +40,7 @@ fn each<'a>(
     study: &'a Study,
     draw: impl Fn(&Model) -> Option<Panel> + 'a,
 ) -> impl Iterator<Item = Panel> + 'a {
-    study.models.iter().filter_map(draw)
+    study.models.iter().filter_map(move |model| from_bounds(model, draw(model)))
 }
 
 /// Local displacement, final difference, amplification.
@@ -123,7 +125,7 @@ pub fn certificates(study: &Study) -> Figure {
                 Some(Point {
                     x,
                     y: share.value,
-                    y_interval: Some((share.low, share.high)),
+                    y_interval: (share.low, share.high).into(),
                     n: Some(share.n),
                     of: change.text.clone(),
                     ..Point::default()
@@ -162,9 +164,7 @@ pub fn probabilities(study: &Study) -> Figure {
     let divergence = each(study, |model| {
         let bound = over_blocks("I3, bound", 1, None, model.blocks(), |x, change| {
             let of_change = |group: &&Spread| group.bound == "kl" && group.change == change.text;
-            let group = model.bounds.iter().find(of_change)?;
-            let (y, n) = (group.value, Some(group.n));
-            Some(Point { x, y, n, of: change.text.clone(), ..Point::default() })
+            Some(from_middle(x, model.bounds.iter().find(of_change)?.value, change))
         });
         let series = vec![curve(model, "measured", 0, |reached| reached.kl), bound];
         panel(&model.label, block_axis(model), log_axis("KL divergence, nats (log scale)"), series)
@@ -188,7 +188,7 @@ pub fn probabilities(study: &Study) -> Figure {
         caption: "Divergence of the changed next-token distribution from the unchanged one, and by how much the \
                   log-probability of the true next token changes and falls (below zero: it rises), each measured and \
                   as bounded along the trajectory (I3). The bound on the fall holds for a rise as well. Medians over \
-                  positions, bars from the first to the third quartile; the bound on the divergence without bars."
+                  positions, bars from the first to the third quartile."
             .into(),
         columns: ("block", "nats"),
         from: &["bounds"],
@@ -209,14 +209,22 @@ pub fn sentence(model: &Model) -> Option<String> {
     let (near, within) = best(|reached| reached.certified.value + reached.within.value)?;
     let (radius, nearest) =
         (most.radius?, best(|reached| -reached.output.map_or(f64::INFINITY, |o| o.median))?);
+    let share = |block: u32, share: Share| {
+        let (low, high) = (percent(share.low), percent(share.high));
+        format!(
+            "{} of positions (block {block}; 95 % interval {low} to {high}, n {})",
+            percent(share.value),
+            share.n
+        )
+    };
     Some(format!(
-        "The bound alone certifies the greedy token of at most {} of positions (block {block}), the measured distance \
-         of at most {} (block {near}); the certified radius is {} in the median, the measured difference at least {} \
-         (block {}).",
-        percent(most.certified.value),
-        percent(within.certified.value + within.within.value),
-        plain(radius.median),
-        plain(nearest.1.output?.median),
+        "The bound alone certifies the greedy token of at most {}, the measured distance of at most {}; these intervals \
+         take positions as independent. The certified radius is {} in the median, the measured difference at least {} \
+         at block {} (in brackets quartiles).",
+        share(block, most.certified),
+        share(near, within.certified.or(within.within)),
+        middle_text(radius, plain),
+        middle_text(nearest.1.output?, plain),
         nearest.0
     ))
 }

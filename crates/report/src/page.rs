@@ -152,10 +152,14 @@ fn reading() -> String {
          <dt>Random heads (<code>attn.identity@all:random4</code>)</dt><dd>As many heads, drawn by lot from all blocks, are \
          bypassed: what a loss owes to the number of heads rather than to which they are. A control.</dd>\n\
          <dt>Exact match</dt><dd>Greedy decoding from the prefix gives the suffix token for token.</dd>\n\
-         <dt>Relative loss</dt><dd>(unchanged − changed) / unchanged. Its 95 % interval is that of the difference from the \
-         unchanged model, a bootstrap paired by item, with the unchanged value as divisor; where that has no width \
-         (every item lost), the interval of the changed value. A mean over benchmarks treats them as independent, and \
-         leaves out those at which the unchanged model is not above guessing.</dd>\n\
+         <dt>Relative loss</dt><dd>(unchanged − changed) / unchanged; of perplexities 1 − unchanged / changed. Its \
+         95 % interval is that of the difference from the unchanged model, paired by item, with the unchanged value \
+         as divisor. Of shares it is BCa's, Tango's where fewer than ten items differ, Newcombe's where all differ \
+         alike; of perplexities MOVER's, from two bootstrap-t intervals. Where that reaches a perplexity of zero \
+         the loss has no lower end. A mean over benchmarks treats them as independent, and leaves out those at which \
+         the unchanged model is not above guessing. A mean over blocks is taken over the sequences, all of which \
+         were asked at every block: its interval is Agresti and Coull's, that of the difference of two such means \
+         Agresti and Min's.</dd>\n\
          <dt>p</dt><dd>Two-sided level of no difference in recall from the unchanged model: McNemar's mid-p, after Holm's correction \
          over all interventions compared.</dd>\n\
          <dt>Words of the answer</dt><dd>A block costs recall heavily from a relative loss of {}; a bypass spares general \

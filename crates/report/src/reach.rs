@@ -54,6 +54,11 @@ impl Share {
         let (low, high) = wilson(hits, n);
         Share { value: hits as f64 / n as f64, low, high, n }
     }
+
+    /// Of what this share holds or another of the same positions, which has none in common with it.
+    pub fn or(self, other: Share) -> Share {
+        Share::of(((self.value + other.value) * self.n as f64).round() as u64, self.n)
+    }
 }
 
 /// One intervention.

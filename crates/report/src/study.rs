@@ -7,18 +7,18 @@ use rote_store::{Ancestor, Digest, InputEntry, Subject};
 use serde_json::Value;
 
 use crate::change::{Change, Sort};
-use crate::frames::{Paired, Spread};
+use crate::frames::Spread;
+use crate::interval::Interval;
+use crate::items::{Items, average};
 use crate::reach::Reached;
+use crate::recited::Recited;
 use crate::suite::{Class, Suite, falls_with_skill};
 
 /// 97.5 % quantile of the normal distribution: half of a 95 % interval, in standard errors.
-const Z: f64 = 1.959963984540054;
+pub(crate) const Z: f64 = 1.959963984540054;
 
 /// Change, suite, role, times seen, prefix, metric.
 pub type RowKey = (String, String, String, Option<u32>, Option<u32>, String);
-
-/// Change, suite, role, metric.
-pub type PairKey = (String, String, String, String);
 
 /// A set of a model's sources: bit i is the i-th. None beyond the 128th is told apart.
 pub type Origin = u128;
@@ -62,10 +62,10 @@ pub struct Model {
     pub rows: BTreeMap<RowKey, Summary>,
     /// The artifact each row is from.
     pub origins: BTreeMap<RowKey, Origin>,
-    /// Differences paired by item.
-    pub pairs: BTreeMap<PairKey, Paired>,
-    /// Sequences asked and recited by the unchanged model, by times seen in training.
-    pub recited: BTreeMap<Option<u32>, (u64, u64)>,
+    /// Exact match sequence by sequence.
+    pub items: Vec<Items>,
+    /// Sequences asked of the unchanged model and recited.
+    pub recited: Recited,
     /// Bounds by theorem, intervention and block.
     pub bounds: Vec<Spread>,
     /// How near they come, by theorem, intervention and block.
@@ -84,15 +84,14 @@ pub struct Study {
     pub models: Vec<Model>,
 }
 
-/// A relative loss: (baseline − value) / baseline, with its 95 % interval. Negative is a gain.
+/// A relative loss: (baseline − value) / baseline; of perplexities 1 − baseline / value. Negative is a gain.
 #[derive(Clone, Copy, Debug, PartialEq, serde::Serialize)]
 pub struct Loss {
     /// Estimate.
     pub value: f64,
-    /// Lower end.
-    pub low: f64,
-    /// Upper end.
-    pub high: f64,
+    /// Its 95 % interval.
+    #[serde(flatten)]
+    pub interval: Interval,
     /// Items (the fewest, for a mean over suites).
     pub n: u32,
     /// The artifacts it is from.
@@ -236,11 +235,6 @@ impl Model {
         suite.guessing.zip(row.and_then(|row| row.ci_low)).is_some_and(|(guessing, low)| low <= guessing)
     }
 
-    /// Counts of items under a change against `none`.
-    pub fn pair(&self, change: &str, suite: &str, role: &str, metric: &str) -> Option<&Paired> {
-        self.pairs.get(&(change.into(), suite.into(), role.into(), metric.into()))
-    }
-
     /// Relative loss of recall.
     pub fn recall_loss(&self, change: &str) -> Option<Loss> {
         self.loss(self.recall(change)?)
@@ -262,29 +256,28 @@ impl Model {
         mean(&losses)
     }
 
-    /// A loss from a row. Its interval is that of the difference from the unchanged model, a bootstrap paired by
-    /// item, where the summary has one and it has a width; else the row's own, with the baseline as known.
+    /// A loss from a row. Its interval is that of the difference from the unchanged model, paired by item, with the
+    /// unchanged value as divisor; where the summary has none that of the value itself, where that is missing too none.
     fn loss(&self, row: &Summary) -> Option<Loss> {
         let base = row.baseline;
         if !(base > 0.0 && base.is_finite()) {
             return None;
         }
-        let at = |value: f64| match falls_with_skill(&row.metric) {
-            // 1 / perplexity is the geometric mean of the probability given to the true text.
+        let perplexity = falls_with_skill(&row.metric);
+        let at = |value: f64| match perplexity {
+            // 1 / perplexity is the geometric mean of the probability given to the true text. There is no perplexity
+            // of zero or less: an interval that reaches so far says nothing of how much may be gained.
             true if value > 0.0 => 1.0 - base / value,
             true => f64::NAN,
             false => 1.0 - value / base,
         };
         let paired = row.difference_low.zip(row.difference_high).filter(|(low, high)| high > low);
         let ends = paired.map(|(low, high)| (base + low, base + high)).or(row.ci_low.zip(row.ci_high));
-        let (one, other) = ends.map_or((at(row.value), at(row.value)), |(low, high)| (at(low), at(high)));
-        Some(Loss {
-            value: at(row.value),
-            low: one.min(other),
-            high: one.max(other).min(1.0),
-            n: row.n,
-            origin: self.origin(row),
-        })
+        let interval = ends.map_or(Interval::default(), |(low, high)| {
+            let (least, most) = if perplexity { (low, high) } else { (high, low) };
+            Interval::between(at(least), at(most).min(1.0))
+        });
+        Some(Loss { value: at(row.value), interval, n: row.n, origin: self.origin(row) })
     }
 
     /// Changes with both losses: the points of the trade-off.
@@ -339,7 +332,8 @@ impl Model {
         of("candidate").or_else(|| of(self.role()?))
     }
 
-    fn prefixes_of(&self, role: &str) -> BTreeSet<u32> {
+    /// Those of a role; none where all have the same.
+    pub fn prefixes_of(&self, role: &str) -> BTreeSet<u32> {
         let recalls = self.rows.keys().filter(|key| {
             key.0 == "none" && key.1 == "memorization" && key.2 == role && key.5 == "exact_match"
         });
@@ -355,7 +349,7 @@ impl Model {
                 key.0 == "none" && key.1 == "memorization" && key.2 == role && key.5 == "exact_match"
             })
             .filter_map(|key| key.3)
-            .chain(self.recited.keys().flatten().copied())
+            .chain(self.recited.counts().filter_map(|(seen, _)| seen))
             .collect()
     }
 }
@@ -365,22 +359,16 @@ pub fn bit(place: usize) -> Origin {
     u32::try_from(place).ok().and_then(|place| 1u128.checked_shl(place)).unwrap_or(0)
 }
 
-/// Mean of independent losses.
+/// Mean of losses on different items, hence independent.
 pub fn mean(losses: &[Loss]) -> Option<Loss> {
-    let count = losses.len() as f64;
-    if losses.is_empty() {
-        return None;
-    }
-    let value = losses.iter().map(|loss| loss.value).sum::<f64>() / count;
-    let half =
-        |side: fn(&Loss) -> f64| losses.iter().map(|loss| side(loss).powi(2)).sum::<f64>().sqrt() / count;
-    Some(Loss {
-        value,
-        low: value - half(|loss| loss.value - loss.low),
-        high: value + half(|loss| loss.high - loss.value),
-        n: losses.iter().map(|loss| loss.n).min().unwrap_or(0),
-        origin: losses.iter().fold(0, |all, loss| all | loss.origin),
-    })
+    let average = average(losses)?;
+    let half = |end: fn(&Loss) -> Option<f64>| -> Option<f64> {
+        let squares = losses.iter().map(|loss| Some((end(loss)? - loss.value).powi(2)));
+        Some(squares.sum::<Option<f64>>()?.sqrt() / losses.len() as f64)
+    };
+    let low = half(|loss| loss.interval.low).map(|half| average.value - half);
+    let high = half(|loss| loss.interval.high).map(|half| average.value + half);
+    Some(Loss { interval: Interval::new(low, high), ..average })
 }
 
 /// 95 % Wilson interval of `hits` in `n`.
@@ -404,12 +392,42 @@ mod tests {
     }
 
     #[test]
-    fn means_of_losses_tighten() {
-        let loss = |value: f64| Loss { value, low: value - 0.1, high: value + 0.2, n: 10, origin: 0 };
-        let mean = mean(&[loss(0.0), loss(0.4)]).unwrap();
+    fn means_of_independent_losses_tighten() {
+        let loss = |value: f64, low: Option<f64>| Loss {
+            value,
+            interval: Interval::new(low, Some(value + 0.2)),
+            n: 10,
+            origin: 0,
+        };
+        let mean = mean(&[loss(0.0, Some(-0.1)), loss(0.4, Some(0.3))]).unwrap();
         assert!((mean.value - 0.2).abs() < 1e-12);
-        assert!((mean.low - (0.2 - 0.02f64.sqrt() / 2.0)).abs() < 1e-12);
-        assert!((mean.high - (0.2 + 0.08f64.sqrt() / 2.0)).abs() < 1e-12);
+        assert!((mean.interval.low.unwrap() - (0.2 - 0.02f64.sqrt() / 2.0)).abs() < 1e-12);
+        assert!((mean.interval.high.unwrap() - (0.2 + 0.08f64.sqrt() / 2.0)).abs() < 1e-12);
+        let open = super::mean(&[loss(0.0, None), loss(0.4, Some(0.3))]).unwrap();
+        assert_eq!((open.interval.low, open.interval.high), (None, mean.interval.high));
         assert_eq!(super::mean(&[]), None);
+    }
+
+    #[test]
+    fn an_end_that_no_perplexity_has_is_no_end() {
+        let loss = |change: f64, ends: Option<(f64, f64)>| {
+            let row = Summary {
+                metric: "word_perplexity".into(),
+                baseline: 20.09,
+                value: 20.09 + change,
+                difference_low: ends.map(|ends| ends.0),
+                difference_high: ends.map(|ends| ends.1),
+                ..Summary::default()
+            };
+            Model::default().loss(&row).unwrap()
+        };
+        let wide = loss(0.4, Some((-34.5, 36.6)));
+        assert_eq!(wide.interval.low, None);
+        assert!((wide.interval.high.unwrap() - 0.6456).abs() < 1e-4, "{wide:?}");
+        assert!(wide.interval.high > Some(wide.value));
+        let near = loss(0.4, Some((-0.1, 0.9)));
+        assert!(near.interval.low < Some(near.value) && near.interval.low.is_some(), "{near:?}");
+        // A single page has no interval; nothing is certain of it.
+        assert_eq!(loss(0.4, None).interval, Interval::default());
     }
 }

@@ -6,10 +6,14 @@ use rote_artifact::tables::Summary;
 
 use crate::change::Sort;
 use crate::figure::{Figure, Panel};
+use crate::interval::Interval;
 use crate::number::{percent, plain};
 use crate::study::{Loss, Model};
 use crate::suite::{falls_with_skill, metric_title};
 use crate::svg::escape;
+
+/// Where an interval is missing.
+const UNKNOWN: &str = "no interval";
 
 /// Without the sign of percent: the value above carries it.
 fn bare(text: &str) -> &str {
@@ -21,8 +25,7 @@ fn row_cell(row: Option<&Summary>, base: Option<&Summary>) -> String {
     let Some(row) = row else { return "<td>–</td>".to_string() };
     let share = !falls_with_skill(&row.metric) && row.metric != "entropy";
     let write = |value: f64| if share { percent(value) } else { plain(value) };
-    let interval = row.ci_low.zip(row.ci_high);
-    let interval = interval.map(|(low, high)| format!("{} to {}", bare(&write(low)), bare(&write(high))));
+    let interval = Interval::new(row.ci_low, row.ci_high).text(|end| bare(&write(end)).to_string());
     let n = (row.change == "none" || base.is_none_or(|base| base.n != row.n)).then(|| format!("n {}", row.n));
     let small: Vec<String> = interval.into_iter().chain(n).collect();
     format!("<td>{}<br><small>{}</small></td>", write(row.value), small.join(", "))
@@ -31,13 +34,11 @@ fn row_cell(row: Option<&Summary>, base: Option<&Summary>) -> String {
 fn loss_cell(loss: Option<Loss>, level: Option<f64>) -> String {
     match loss {
         Some(loss) => {
-            format!(
-                "<td>{}<br><small>{} to {}{}</small></td>",
-                percent(loss.value),
-                bare(&percent(loss.low)),
-                bare(&percent(loss.high)),
-                level.map_or(String::new(), |level| format!(", p {}", plain(level)))
-            )
+            let interval = loss.interval.text(|end| bare(&percent(end)).to_string());
+            let level = level.map(|level| format!("p {}", plain(level)));
+            let small: Vec<String> =
+                [interval.or(Some(UNKNOWN.into())), level].into_iter().flatten().collect();
+            format!("<td>{}<br><small>{}</small></td>", percent(loss.value), small.join(", "))
         }
         None => "<td>–</td>".to_string(),
     }
@@ -110,9 +111,7 @@ pub fn numbers(figure: &Figure) -> String {
     for panel in &figure.panels {
         for series in &panel.series {
             for point in series.numbers() {
-                let interval = point.y_interval.map_or("–".to_string(), |(low, high)| {
-                    format!("{} to {}", write_y(panel, low), write_y(panel, high))
-                });
+                let interval = point.y_interval.text(|end| write_y(panel, end)).unwrap_or("–".to_string());
                 let x = if panel.x.percent && !point.aside { percent(point.x) } else { point.across() };
                 let _ = writeln!(
                     html,

@@ -3,8 +3,9 @@
 use rote_artifact::tables::Summary;
 
 use crate::change::{Change, Sort};
+use crate::interval::Interval;
 use crate::number::{listing, plain};
-use crate::study::{Model, Study};
+use crate::study::{Model, Origin, Study};
 use crate::suite::{Suite, falls_with_skill};
 
 /// Single heads listed at most, those that cost most recall; all of them stand on the page.
@@ -28,20 +29,24 @@ fn one(model: &Model, text: &mut String) {
         text.push_str("  no scores\n");
         return;
     }
-    let (asked, exact) =
-        model.recited.values().fold((0, 0), |sum, (asked, exact)| (sum.0 + asked, sum.1 + exact));
-    if asked > 0 {
-        text.push_str(&format!("  unchanged: {exact} of {asked} sequences recited exactly\n"));
+    if let Some(count) = model.recited.whole() {
+        text.push_str(&format!(
+            "  unchanged: {} of {} sequences recited exactly ({} %, 95 % interval {})\n",
+            count.exact,
+            count.asked,
+            share(count.share()),
+            ends(count.interval())
+        ));
     }
     let worst = crate::curves::telling(model);
     if let Some((change, recall, general)) = model.best() {
         text.push_str(&format!(
-            "  best trade-off: {} (recall lost {} %, benchmarks lost {} %, {} to {})\n",
+            "  best trade-off: {}\n    recall lost {} % ({}), benchmarks lost {} % ({})\n",
             change.phrase(),
             share(recall.value),
+            ends(recall.interval),
             share(general.value),
-            share(general.low),
-            share(general.high)
+            ends(general.interval)
         ));
     }
     let most = worst.iter().filter_map(|change| Some((change, model.recall_loss(&change.text)?)));
@@ -50,11 +55,10 @@ fn one(model: &Model, text: &mut String) {
         .max_by(|a, b| a.1.value.total_cmp(&b.1.value))
     {
         text.push_str(&format!(
-            "  most recall lost by one block: {} ({} %, 95 % interval {} to {})\n",
+            "  most recall lost by one block: {} ({} %, 95 % interval {})\n",
             change.phrase(),
             share(loss.value),
-            share(loss.low),
-            share(loss.high)
+            ends(loss.interval)
         ));
     }
     text.push('\n');
@@ -105,13 +109,15 @@ fn one(model: &Model, text: &mut String) {
 }
 
 fn tail(model: &Model, text: &mut String) {
-    let about = |name: &str, row: Option<&Summary>| {
-        let row = row?;
-        let from = model.named(model.origin(row)).join(" ");
+    let items = |name: &str, n: u64, origin: Origin| {
+        let from = model.named(origin).join(" ");
         let from = if from.is_empty() { from } else { format!(" (from {from})") };
-        Some(format!("{name} {}{from}", row.n))
+        format!("{name} {n}{from}")
     };
-    let mut counts = vec![about("recall", model.recall("none"))];
+    let about = |name: &str, row: Option<&Summary>| Some(items(name, u64::from(row?.n), model.origin(row?)));
+    let asked = model.recited.whole();
+    let asked = asked.map(|count| items("all asked", count.asked, model.origin_of("extractions")));
+    let mut counts = vec![asked, about("recall", model.recall("none"))];
     if let Some((role, seen, name)) = model.control() {
         counts.push(about(name, model.row("none", "memorization", role, seen, "exact_match")));
     }
@@ -211,6 +217,11 @@ fn lay_out(model: &Model, columns: &[(String, Cell)], rows: &[&Change], text: &m
 fn pad(cell: &str, wide: usize, right: bool) -> String {
     let room = " ".repeat(wide.saturating_sub(cell.chars().count()));
     if right { format!("{room}{cell}") } else { format!("{cell}{room}") }
+}
+
+/// An interval in percent, without the sign.
+fn ends(interval: Interval) -> String {
+    interval.text(share).unwrap_or("no interval".into())
 }
 
 /// A share in percent, without the sign.

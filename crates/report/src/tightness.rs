@@ -7,7 +7,7 @@ use rote_artifact::tables::Tightness;
 
 use crate::depth::log_axis;
 use crate::figure::{Figure, Panel, Point};
-use crate::figures::{block_axis, over_blocks, panel};
+use crate::figures::{block_axis, from_bounds, over_blocks, panel};
 use crate::number::{count, percent, plain};
 use crate::study::{Model, Study};
 use crate::svg::escape;
@@ -38,7 +38,7 @@ fn place_panel(model: &Model, place: Place, label: &str) -> Option<Panel> {
             Some(Point {
                 x,
                 y: median,
-                y_interval: Some((median, 10f64.powf(row.log10_p90?))),
+                y_interval: (median, 10f64.powf(row.log10_p90?)).into(),
                 n: Some(u64::from(row.compared)),
                 of: change.text.clone(),
                 note: row.verdict.clone(),
@@ -46,7 +46,7 @@ fn place_panel(model: &Model, place: Place, label: &str) -> Option<Panel> {
             })
         })
     });
-    panel(&model.label, block_axis(model), log_axis(label), series.collect())
+    from_bounds(model, panel(&model.label, block_axis(model), log_axis(label), series.collect()))
 }
 
 /// The figure.

@@ -59,7 +59,7 @@ pub fn cells(panel: &Panel, x: &Scale, y: &Scale, svg: &mut Svg) {
             if wide >= 26.0 && high >= 12.0 && z.is_finite() {
                 let class = if shade > 0.55 { "on dark" } else { "on" };
                 let text = whole_percent(z).replace('\u{202f}', "").replace('-', "−").replace("−0%", "0%");
-                let sure = point.z_interval.is_some_and(|(low, high)| low > 0.0 || high < 0.0);
+                let sure = point.z_interval.is_above(0.0) || point.z_interval.is_below(0.0);
                 let text = format!("{}{}", text.trim_end_matches('%'), if sure { "\u{2217}" } else { "" });
                 let at = (x.at(point.x), y.at(point.y) + 3.5);
                 svg.text(class, at, Anchor::Middle, &text);

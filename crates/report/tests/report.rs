@@ -1,5 +1,7 @@
 //! The stage from artifacts to page, on invented numbers of two models with eight blocks each.
 
+#[path = "report/known.rs"]
+mod known;
 #[path = "report/made.rs"]
 mod made;
 
@@ -120,14 +122,16 @@ fn joined_roles_heads_prefixes_and_the_harness_have_their_places() {
 }
 
 #[test]
-fn every_score_has_its_interval_its_source_and_its_controls() {
+fn every_number_has_its_interval_its_source_and_its_controls() {
     let made = Made::new();
-    let place = made.report("report", &made.everything()).unwrap();
-    for name in
-        ["memorization", "benchmarks", "losses", "trade-off", "prefix", "times-seen", "entropy", "heads"]
-    {
+    let inputs = made.everything();
+    let place = made.report("report", &inputs).unwrap();
+    let content = |place: &PathBuf| rote_store::Manifest::read(place).unwrap().content_id.short();
+    let bounds: Vec<String> = inputs.bounds.iter().map(content).collect();
+    for name in FIGURES {
         let csv = text(&place, &format!("figures/{name}.csv"));
-        let source = csv.lines().next().unwrap().split(',').position(|name| name == "source").unwrap();
+        let source = csv.lines().next().unwrap().split(',').position(|name| name == "source");
+        let source = source.unwrap_or_else(|| panic!("{name}: no column of sources"));
         let cells = |line: &str| -> Vec<String> {
             let mut quoted = false;
             let cut = |letter: char| {
@@ -136,14 +140,37 @@ fn every_score_has_its_interval_its_source_and_its_controls() {
             };
             line.split(cut).map(str::to_string).collect()
         };
+        let of_bounds = FIGURES[8..].contains(&name);
         for line in csv.lines().skip(1) {
             let cells = cells(line);
             assert!(!cells[source].is_empty(), "{name}: {line}");
+            if of_bounds {
+                // Each model's numbers are from its own bounds.
+                let model = usize::from(cells[0].starts_with("GPT-Neo "));
+                assert_eq!(cells[source], bounds[model], "{name}: {line}");
+            }
             let (low, high) = if name == "heads" { (11, 12) } else { (5, 6) };
             assert!(!cells[low].is_empty() && !cells[high].is_empty(), "{name}: {line}");
+            assert!(!cells[9].is_empty(), "{name}, n: {line}");
         }
-        assert!(csv.contains("attn.zero@") || ["prefix"].contains(&name), "{name}: no zeroed control");
-        assert!(csv.contains(":random") || name == "heads", "{name}: no random heads");
+        if !of_bounds {
+            assert!(csv.contains("attn.zero@") || name == "prefix", "{name}: no zeroed control");
+            assert!(csv.contains(":random") || name == "heads", "{name}: no random heads");
+        }
+    }
+    for told in [text(&place, "page.html"), text(&place, "summary.json")] {
+        let told = told.replace('\u{202f}', " ");
+        // The fourth root of 10 · 5.5 · 4 · 3.25.
+        assert!(told.contains("by a factor of 5.17 (5.17 to 5.17, n 15) for the first 4 blocks"), "growth");
+    }
+    let page = text(&place, "page.html").replace('\u{202f}', " ");
+    for told in [
+        "the greedy token of at most 100.0 % of positions (block 7; 95 % interval 80.6 % to 100.0 %, n 16)",
+        "certified radius is 4.00 (4.00 to 4.00, n 16) in the median",
+        "of 96 control sequences the unchanged model recites 0.0 % (0.0 % to 0.0 %), and with any one block bypassed \
+         at most 0.0 % (0.0 % to 0.0 %)",
+    ] {
+        assert!(page.contains(told), "{told}");
     }
     let csv = text(&place, "figures/memorization.csv");
     // Each drawing of four heads, beside the axis; the unchanged model's band; none of a single head.
@@ -161,11 +188,11 @@ fn every_position_is_certified_or_not_or_changed() {
     let csv = text(&place, "figures/certificates.csv");
     let mut shares: BTreeMap<(String, String), f64> = BTreeMap::new();
     for line in csv.lines().skip(1) {
-        let cells: Vec<&str> = line.rsplitn(9, ',').collect();
-        let (of, series) = (cells[7], cells[8].rsplit_once(',').map_or("", |cell| cell.1));
+        let cells: Vec<&str> = line.rsplitn(10, ',').collect();
+        let (of, series) = (cells[8], cells[9].rsplit_once(',').map_or("", |cell| cell.1));
         if ["certified", "by distance", "changed", "certified\""].iter().any(|name| series.ends_with(name)) {
-            let panel = cells[8].split(',').next().unwrap();
-            *shares.entry((panel.into(), of.into())).or_default() += cells[5].parse::<f64>().unwrap();
+            let panel = cells[9].split(',').next().unwrap();
+            *shares.entry((panel.into(), of.into())).or_default() += cells[6].parse::<f64>().unwrap();
         }
     }
     assert_eq!(shares.len(), 16, "{csv}");
