@@ -156,11 +156,12 @@ fn selective(model: &Model) -> Option<String> {
             .collect();
         let doubt = match open.len() {
             0 => String::new(),
-            _ => format!(
-                " For {} the interval is not known to end below {}, so that is not settled.",
-                blocks_text(&open),
-                whole_percent(SPARED)
-            ),
+            _ => {
+                let known = |block: &u32| general(*block).is_some_and(|loss| loss.interval.high.is_some());
+                let end = if open.iter().all(known) { "reaches beyond" } else { "is not known to end below" };
+                let (open, limit) = (blocks_text(&open), whole_percent(SPARED));
+                format!(" For {open} the interval {end} {limit}, so that is not settled.")
+            }
         };
         format!(
             "{} of recall or more is lost at {names}; of these, {} spare{} general ability (mean loss on the \

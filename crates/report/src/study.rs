@@ -376,7 +376,8 @@ pub fn wilson(hits: u64, n: u64) -> (f64, f64) {
     let (n, share) = (n as f64, hits as f64 / n as f64);
     let middle = (share + Z * Z / (2.0 * n)) / (1.0 + Z * Z / n);
     let half = Z / (1.0 + Z * Z / n) * (share * (1.0 - share) / n + Z * Z / (4.0 * n * n)).sqrt();
-    ((middle - half).max(0.0), (middle + half).min(1.0))
+    // Rounding must not leave out what was seen.
+    ((middle - half).clamp(0.0, share), (middle + half).clamp(share, 1.0))
 }
 
 #[cfg(test)]
@@ -389,6 +390,9 @@ mod tests {
         assert!((low - 0.4902).abs() < 1e-4 && (high - 0.9433).abs() < 1e-4, "{low} {high}");
         let (low, high) = wilson(0, 20);
         assert!(low == 0.0 && (high - 0.1611).abs() < 1e-4, "{low} {high}");
+        for n in 1..200 {
+            assert_eq!((wilson(0, n).0, wilson(n, n).1), (0.0, 1.0), "of {n}");
+        }
     }
 
     #[test]

@@ -266,6 +266,7 @@ fn an_interval_down_to_no_perplexity_has_no_lower_end() {
     let place = report(&made, (Vec::new(), rows), Vec::new());
     let told = answer(&place);
     assert!(told.contains("block 0: 2.0 % (at most 64.6 %)"), "{told}");
+    assert!(told.contains("For block 0 the interval reaches beyond 10 %"), "{told}");
     let summary: serde_json::Value = serde_json::from_str(&text(&place, "summary.json")).unwrap();
     let loss = &summary["models"][0]["changes"][1]["benchmark_loss"];
     assert!(loss["low"].is_null() && (loss["high"].as_f64().unwrap() - 0.6456).abs() < 1e-4, "{loss}");
