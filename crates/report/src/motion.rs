@@ -218,9 +218,9 @@ pub fn sentence(model: &Model) -> Option<String> {
         )
     };
     Some(format!(
-        "The bound alone certifies the greedy token of at most {}, the measured distance of at most {}; these intervals \
-         take positions as independent. The certified radius is {} in the median, the measured difference at least {} \
-         at block {} (in brackets quartiles).",
+        "The bound alone certifies the greedy token of at most {}, the measured distance of at most {}; these \
+         intervals take positions as independent. The certified radius is {} in the median, the measured \
+         difference at least {} at block {} (in brackets quartiles).",
         share(block, most.certified),
         share(near, within.certified.or(within.within)),
         middle_text(radius, plain),
