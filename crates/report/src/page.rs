@@ -155,8 +155,7 @@ fn reading() -> String {
          <dt>Relative loss</dt><dd>(unchanged − changed) / unchanged; of perplexities 1 − unchanged / changed. Its \
          95 % interval is that of the difference from the unchanged model, paired by item, with the unchanged value \
          as divisor. Of shares it is BCa's, Tango's where fewer than ten items differ, Newcombe's where all differ \
-         alike; of perplexities MOVER's, from two bootstrap-t intervals. Where that reaches a perplexity of zero \
-         the loss has no lower end. A mean over benchmarks treats them as independent, and leaves out those at which \
+         alike; of perplexities that of their ratio, symmetric bootstrap-t of its logarithm. A mean over benchmarks treats them as independent, and leaves out those at which \
          the unchanged model is not above guessing. A mean over blocks is taken over the sequences, all of which \
          were asked at every block: its interval is Agresti and Coull's, that of the difference of two such means \
          Agresti and Min's.</dd>\n\

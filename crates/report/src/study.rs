@@ -272,7 +272,9 @@ impl Model {
             false => 1.0 - value / base,
         };
         let paired = row.difference_low.zip(row.difference_high).filter(|(low, high)| high > low);
-        let ends = paired.map(|(low, high)| (base + low, base + high)).or(row.ci_low.zip(row.ci_high));
+        let ratio = row.ratio_low.zip(row.ratio_high).map(|(low, high)| (base * low, base * high));
+        let difference = paired.map(|(low, high)| (base + low, base + high));
+        let ends = ratio.or(difference).or(row.ci_low.zip(row.ci_high));
         let interval = ends.map_or(Interval::default(), |(low, high)| {
             let (least, most) = if perplexity { (low, high) } else { (high, low) };
             Interval::between(at(least), at(most).min(1.0))
@@ -433,5 +435,21 @@ mod tests {
         assert!(near.interval.low < Some(near.value) && near.interval.low.is_some(), "{near:?}");
         // A single page has no interval; nothing is certain of it.
         assert_eq!(loss(0.4, None).interval, Interval::default());
+    }
+
+    #[test]
+    fn a_loss_of_probability_is_read_off_the_ratio_of_perplexities() {
+        let row = Summary {
+            metric: "word_perplexity".into(),
+            baseline: 20.0,
+            value: 25.0,
+            difference_low: Some(-34.5),
+            difference_high: Some(36.6),
+            ratio_low: Some(1.0),
+            ratio_high: Some(2.0),
+            ..Summary::default()
+        };
+        let loss = Model::default().loss(&row).unwrap();
+        assert!((loss.value - 0.2).abs() < 1e-12 && loss.interval == Interval::between(0.0, 0.5), "{loss:?}");
     }
 }
