@@ -105,7 +105,8 @@ pub fn section(study: &Study) -> String {
          the model makes of them. AUC: the chance that a memorized one ranks above a control, 50\u{202f}% by guessing. \
          True positives at a share of false ones: memorized sequences above the threshold that so many controls exceed. \
          Recall at 100 errors, the extraction challenge's score: the share of all sequences whose greedy guess is right \
-         and surer than the 100th wrong one. Small: 95\u{202f}% intervals. Controls: the interventions that set \
+         and surer than the 100th wrong one, by the mean log-probability of its tokens (of a wrong guess up to and with \
+         the first wrong one: what it goes on with is not scored). Small: 95\u{202f}% intervals. Controls: the interventions that set \
          attention to zero or bypass heads drawn by lot, beside chance.</p>\n{html}"
     )
 }

@@ -298,8 +298,9 @@ impl Rankings<'_> {
             .collect()
     }
 
-    /// The greedy guess for a sequence. How sure the model is of it is the mean log-probability of its tokens
-    /// up to and with the first wrong one; of a right guess these are all, and no token of the prefix.
+    /// The greedy guess for a sequence. How sure the model is of it is the mean log-probability of its tokens up to and
+    /// with the first wrong one; of a right guess these are all, and no token of the prefix. What a wrong guess goes on
+    /// with stands under no true past: its log-probabilities are not among the outcomes, so it is judged without.
     fn guess(&self, change: usize, member: usize) -> Guess {
         let answer = self.answers.answer(change, self.subjects[member].rows[0]);
         let known = answer.tokens.len().min(answer.matched as usize + 1);
