@@ -7,6 +7,7 @@
 //! Statistician 52, 1998), a difference of two means half a one in each cell of kept and lost (Agresti and Min,
 //! Statistics in Medicine 24, 2005).
 
+use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet};
 
 use rote_artifact::tables::Score;
@@ -16,12 +17,14 @@ use crate::change::Change;
 use crate::interval::Interval;
 use crate::study::{Loss, Model, Z};
 
-/// Exact match of every sequence of a role, by intervention.
+/// Exact match of every sequence of a role, by intervention; of one that is asked after several prefixes, after the
+/// longest, as in the sums over all.
 #[derive(Clone, Debug, Default)]
 pub struct Items {
     /// The requests they are numbered by, where the artifact names them: equal numbers of others are other sequences.
     asked: Vec<Digest>,
     role: String,
+    prefix: Option<u32>,
     values: BTreeMap<String, BTreeMap<u32, f64>>,
 }
 
@@ -35,8 +38,14 @@ impl Items {
                 known.push(Items { asked: asked.to_vec(), role: row.role.clone(), ..Items::default() });
                 known.len() - 1
             });
+            let items = &mut known[place];
+            match row.prefix.cmp(&items.prefix) {
+                Ordering::Less => continue,
+                Ordering::Equal => {}
+                Ordering::Greater => (items.prefix, items.values) = (row.prefix, BTreeMap::new()),
+            }
             // Of two artifacts that hold a row both hold the same, or their sums would have been refused.
-            known[place].values.entry(row.change.clone()).or_default().insert(request, row.value);
+            items.values.entry(row.change.clone()).or_default().insert(request, row.value);
         }
     }
 
@@ -156,6 +165,24 @@ mod tests {
     fn gap(one: usize, other: usize, same: usize) -> Interval {
         let items = [vec![(1.0, 1.0); one], vec![(-1.0, 1.0); other], vec![(0.0, 1.0); same]].concat();
         ratio(&items, &HALVES).unwrap().1
+    }
+
+    #[test]
+    fn a_sequence_counts_once_after_its_longest_prefix() {
+        let row = |request: u32, prefix: u32, value: f64| Score {
+            change: "none".into(),
+            suite: "memorization".into(),
+            metric: "exact_match".into(),
+            role: "memorized".into(),
+            request: Some(request),
+            prefix: Some(prefix),
+            value,
+            ..Score::default()
+        };
+        let rows = [row(0, 8, 0.0), row(1, 16, 1.0), row(2, 8, 0.0), row(3, 16, 0.5)];
+        let mut known = Vec::new();
+        Items::add(&mut known, &[], &rows);
+        assert_eq!(known[0].under(&["none"]), Some(vec![vec![1.0, 0.5]]));
     }
 
     #[test]
