@@ -201,3 +201,31 @@ impl<'a, T: Real> Sweep<'a, T> {
         Ok(answers)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::load_subject;
+
+    /// What requests have in common is kept at every block, of the trunk and of the longest restart; what they have not
+    /// at one.
+    #[test]
+    fn keys_and_values_of_shared_contexts_count() {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../data/tiny/neox-parallel");
+        let model = load_subject::<f32>(&folder).unwrap().0.model;
+        let (n_blocks, width) = (model.spec.n_blocks, 2 * model.spec.d_kv() * size_of::<f32>());
+        let change = ["attn.identity@1".parse().unwrap()];
+        let sweep = Sweep::new(&model, &change, None, false, Room::PLENTY).unwrap();
+        let need = |context: fn(u32) -> Vec<u32>| {
+            let ask =
+                |number| Request { context: context(number), continuation: vec![1, 2], ..Request::default() };
+            sweep.need(&(0..8).map(ask).collect::<Vec<_>>()).per_token
+        };
+        let (shared, apart) = (need(|_| vec![7; 30]), need(|number| vec![number; 30]));
+        // 64 places for one context, spread over 8 times 32 tokens.
+        let expected = 64 * (n_blocks + n_blocks - 1) * width / (8 * 32);
+        assert_eq!(shared - apart, expected as u64);
+    }
+}
