@@ -3,6 +3,8 @@
 //! A pass of its own, since few studies ask for it: the model as it is once, keeping the residual states at
 //! the blocks where interventions begin; each intervention from there on.
 
+use std::collections::BTreeSet;
+
 use anyhow::{Context, Result, ensure};
 use rote_artifact::tables::Request;
 use rote_model::{Means, Model, NoTap, Real, Row, Sampler, State, Workspace};
@@ -35,13 +37,7 @@ pub fn sampled<T: Real>(
             Ok((first, change.resolve(n_blocks, n_heads)?))
         })
         .collect::<Result<Vec<_>>>()?;
-    // Of each token, states at blocks where interventions begin and those being computed, keys and values of one block.
-    let spec = &model.spec;
-    let firsts: std::collections::BTreeSet<usize> = plans.iter().map(|(first, _)| *first).collect();
-    let each = ((firsts.len() + 3) * spec.d_model + 2 * spec.d_kv()) * size_of::<T>();
-    let longest = requests.iter().map(|r| r.context.len() + r.continuation.len()).max().unwrap_or(0);
-    let left = room.memory.saturating_sub(weights(model) + buffers::<T>(spec, longest));
-    let tokens = TOKENS.min(left as usize / each);
+    let tokens = budget(model, requests, &plans, room.memory);
     let mut work = Workspace::default();
     let mut all = Vec::with_capacity(requests.len());
     for range in batches(requests, tokens, room.batch.unwrap_or(usize::MAX)) {
@@ -56,6 +52,17 @@ pub fn sampled<T: Real>(
 
 /// First changed block, and the change block by block.
 type Plan = (usize, Vec<BlockChange>);
+
+/// Tokens of a batch for which `memory` has room beside weights and buffers: of each are held its states at blocks where
+/// interventions begin and those being computed, and keys and values of one block.
+fn budget<T: Real>(model: &Model<T>, requests: &[Request], plans: &[Plan], memory: u64) -> usize {
+    let spec = &model.spec;
+    let firsts: BTreeSet<usize> = plans.iter().map(|(first, _)| *first).collect();
+    let each = ((firsts.len() + 3) * spec.d_model + 2 * spec.d_kv()) * size_of::<T>();
+    let longest = requests.iter().map(|r| r.context.len() + r.continuation.len()).max().unwrap_or(0);
+    let left = memory.saturating_sub(weights(model) + buffers::<T>(spec, longest));
+    TOKENS.min((left / each as u64) as usize)
+}
 
 fn one_batch<T: Real>(
     model: &Model<T>,
@@ -120,4 +127,36 @@ fn one_batch<T: Real>(
         }
     }
     Ok(all)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::load_subject;
+
+    #[test]
+    fn memory_cuts_batches_and_changes_nothing() {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../data/tiny/neox-parallel");
+        let model = load_subject::<f32>(&folder).unwrap().0.model;
+        let ask =
+            |number| Request { context: vec![number; 9], continuation: vec![1, 2, 3], ..Request::default() };
+        let requests: Vec<_> = (0..8).map(ask).collect();
+        let changes = [Intervention::NONE, "attn.identity@1".parse().unwrap()];
+        let plan = |first: usize| (first, Vec::new());
+        let least = weights(&model) + buffers::<f32>(&model.spec, 12);
+        // Of each token five states and keys and values of a block.
+        let each = 4 * (5 * model.spec.d_model + 2 * model.spec.d_kv()) as u64;
+        for (memory, expected) in
+            [(0, 0), (least + 30 * each, 30), (least + 30 * each - 1, 29), (u64::MAX, TOKENS)]
+        {
+            assert_eq!(budget(&model, &requests, &[plan(1), plan(2), plan(1)], memory), expected);
+        }
+        let sampler = Sampler::new(0.7, None, 0.9).unwrap();
+        let run = |memory| {
+            sampled(&model, &requests, &changes, None, &sampler, Room { batch: None, memory }).unwrap()
+        };
+        assert_eq!(run(0), run(u64::MAX));
+    }
 }

@@ -160,6 +160,7 @@ pub fn average(losses: &[Loss]) -> Option<Loss> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::study::tests::loss;
 
     /// Items of a difference: so many lost by the one alone, by the other alone, by both or none.
     fn gap(one: usize, other: usize, same: usize) -> Interval {
@@ -253,12 +254,7 @@ mod tests {
 
     #[test]
     fn losses_that_go_together_have_no_narrower_mean() {
-        let loss = |value: f64, low: Option<f64>| Loss {
-            value,
-            interval: Interval::new(low, Some(value + 0.1)),
-            n: 10,
-            origin: 0,
-        };
+        let loss = |value: f64, low: Option<f64>| loss(value, low, value + 0.1);
         let mean = average(&[loss(0.2, Some(0.1)), loss(0.4, Some(0.1))]).unwrap();
         assert!((mean.value - 0.3).abs() < 1e-12);
         assert!((mean.interval.low.unwrap() - 0.1).abs() < 1e-12);

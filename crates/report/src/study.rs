@@ -256,8 +256,9 @@ impl Model {
         mean(&losses)
     }
 
-    /// A loss from a row. Its interval is that of the difference from the unchanged model, paired by item, with the
-    /// unchanged value as divisor; where the summary has none that of the value itself, where that is missing too none.
+    /// A loss from a row. Its interval is that of a perplexity's ratio to the unchanged model's, paired by item, else that
+    /// of the difference, paired too, with the unchanged value as divisor; where the summary has neither that of the value
+    /// itself, where that is missing too none.
     fn loss(&self, row: &Summary) -> Option<Loss> {
         let base = row.baseline;
         if !(base > 0.0 && base.is_finite()) {
@@ -383,7 +384,7 @@ pub fn wilson(hits: u64, n: u64) -> (f64, f64) {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
 
     #[test]
@@ -397,14 +398,13 @@ mod tests {
         }
     }
 
+    pub(crate) fn loss(value: f64, low: Option<f64>, high: f64) -> Loss {
+        Loss { value, interval: Interval::new(low, Some(high)), n: 10, origin: 0 }
+    }
+
     #[test]
     fn means_of_independent_losses_tighten() {
-        let loss = |value: f64, low: Option<f64>| Loss {
-            value,
-            interval: Interval::new(low, Some(value + 0.2)),
-            n: 10,
-            origin: 0,
-        };
+        let loss = |value: f64, low: Option<f64>| loss(value, low, value + 0.2);
         let mean = mean(&[loss(0.0, Some(-0.1)), loss(0.4, Some(0.3))]).unwrap();
         assert!((mean.value - 0.2).abs() < 1e-12);
         assert!((mean.interval.low.unwrap() - (0.2 - 0.02f64.sqrt() / 2.0)).abs() < 1e-12);

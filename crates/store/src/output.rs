@@ -236,6 +236,7 @@ fn write_json(path: &Path, value: &Value) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::place::tests::names;
     use serde_json::json;
 
     fn finish(output: Output) -> Manifest {
@@ -346,14 +347,6 @@ mod tests {
         assert!(error.to_string().contains(kept.to_str().unwrap()), "{error}");
         assert!(Manifest::read(&kept).is_ok());
         fs::remove_dir_all(folder).unwrap();
-    }
-
-    fn names(folder: &Path) -> Vec<String> {
-        let entries = fs::read_dir(folder).unwrap();
-        let mut names: Vec<_> =
-            entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
-        names.sort();
-        names
     }
 
     #[test]

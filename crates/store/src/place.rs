@@ -124,7 +124,7 @@ fn new_beside<T>(
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
 
     #[test]
@@ -160,7 +160,8 @@ mod tests {
         fs::remove_dir_all(folder).unwrap();
     }
 
-    fn names(folder: &Path) -> Vec<String> {
+    /// What a folder holds, sorted.
+    pub(crate) fn names(folder: &Path) -> Vec<String> {
         let entries = fs::read_dir(folder).unwrap();
         let mut names: Vec<_> =
             entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
